@@ -1,0 +1,52 @@
+# PYTHON=  the interpreter .venv is made from (default: the first of CANDIDATES that fits)
+# ARGS=    further arguments, e.g. make train ARGS="--trainer.max_epochs 2", make test ARGS="-k samplers"
+PYTHON ?=
+ARGS =
+
+CANDIDATES = python3 python3.11 python3.12 python3.13 python3.14
+# A name on PATH may be a shim that does not start, or a Python without venv: ask each one itself.
+FITS = -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
+BIN = .venv/bin
+# Written last, so that its presence means a complete install.
+STAMP = .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help venv train test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: $(STAMP)  ## make or update .venv (PYTHON= chooses the interpreter)
+
+# A complete .venv is updated in place. One without its stamp was interrupted: start again from nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@test -e $@ && $(BIN)/python -c '' || { \
+	    for python in $(or $(PYTHON),$(CANDIDATES)); do \
+	        if "$$python" $(FITS) 2>/dev/null; then exec "$$python" -m venv --clear .venv; fi; \
+	    done; \
+	    echo "thermoebm needs Python 3.11 or newer with its venv module: none of" \
+	        "$(or $(PYTHON),$(CANDIDATES)) is one; name yours with make venv PYTHON=/path/to/python." >&2; \
+	    exit 1; }
+	@rm -f $@
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)
+	$(BIN)/python train.py fit --config configs/digits.yaml $(ARGS)
+
+test: $(STAMP)  ## run the tests (ARGS= goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy thermoebm
+
+format: $(STAMP)  ## apply the fixes and the formatting of ruff
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove .venv, caches and build products; runs/ and data/ stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . \( -path ./.git -o -path ./runs -o -path ./data \) -prune \
+	    -o -type d -name __pycache__ -prune -exec rm -rf {} +

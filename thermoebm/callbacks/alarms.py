@@ -1,0 +1,81 @@
+"""Alarms: faults that training itself does not notice, told in a sentence."""
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thermoebm.modules import LatentEBM
+
+
+class ZeroGradientAlarm(pl.Callback):
+    """Warns when a trainable network received an exactly zero gradient over a whole epoch.
+
+    That is how the published runs of the report went wrong: their energy never left its initialisation.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, Tensor] = {}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._largest = {}
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        for name, network in _trainable_networks(pl_module):
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            if gradients:  # kept on the device: no synchronisation before the epoch ends
+                largest = torch.stack(torch._foreach_norm(gradients, float("inf"))).max()
+                self._largest[name] = torch.maximum(self._largest.get(name, largest), largest)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        objective = getattr(pl_module, "objective", None)
+        for name, _ in _trainable_networks(pl_module):
+            if name not in self._largest or self._largest[name].item() == 0:
+                rank_zero_warn(
+                    f"The {name} received an exactly zero gradient over the whole of epoch {trainer.current_epoch} "
+                    f"and does not learn: choose another objective than {objective!r}, or freeze the {name} on purpose."
+                )
+
+
+def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module]]:
+    return [(n, net) for n, net in module.named_children() if any(p.requires_grad for p in net.parameters())]
+
+
+class EnergyAlarm(pl.Callback):
+    """Warns when the energy runs away from the reference prior; logs both figures it goes by.
+
+    After each epoch it draws one prior chain from each of ``count`` starting points and logs
+    ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats; healthy below about 4, running away at 10⁴) and
+    ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1).
+
+    Args:
+        count: Number of chains.
+        largest_tilt: Tilt, in absolute value, above which it warns.
+        largest_mean_square: Mean square above which it warns; its inverse is the lower limit.
+    """
+
+    def __init__(self, count: int = 256, largest_tilt: float = 100.0, largest_mean_square: float = 4.0) -> None:
+        self.count = count
+        self.largest_tilt = largest_tilt
+        self.largest_mean_square = largest_mean_square
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, LatentEBM)
+        rng = pl_module.stream("energy alarm")
+        with torch.no_grad():
+            reference = pl_module.sample_reference((self.count,), rng)
+            z = pl_module.sample_prior(self.count, rng)
+            tilt = (pl_module.energy(z).mean() - pl_module.energy(reference).mean()).item()
+            mean_square = z.square().mean().item() / pl_module.reference.sigma**2
+        pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square})
+        limit = self.largest_mean_square
+        healthy = abs(tilt) <= self.largest_tilt and 1 / limit <= mean_square <= limit
+        if not healthy:  # also where one of them is not a number
+            rank_zero_warn(
+                f"The energy is running away at epoch {trainer.current_epoch}: E_prior[f] - E_reference[f] is "
+                f"{tilt:.3g} (healthy below about 4), |z|²/(d σ0²) of the prior chains {mean_square:.3g} (about 1). "
+                "Lower the energy's learning rate, or check the prior sampler's step size."
+            )

@@ -1,0 +1,68 @@
+"""Grids of images: samples of the model, and reconstructions beside their originals."""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from thermoebm.callbacks.pictures import PictureCallback, image_grid
+from thermoebm.modules import LatentEBM
+
+
+class SampleGrid(PictureCallback):
+    """Images generated from the prior, with the same noise every time, so that one can watch a sample change.
+
+    Args:
+        every_n_epochs: Interval.
+        count: Number of images.
+        columns: Images in a row.
+    """
+
+    name = "samples"
+
+    def __init__(self, every_n_epochs: int = 10, count: int = 100, columns: int = 10) -> None:
+        super().__init__(every_n_epochs)
+        self.count = count
+        self.columns = columns
+
+    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+        return image_grid(model.generate(self.count, model.stream("sample grid")), self.columns)
+
+
+class ReconstructionGrid(PictureCallback):
+    """Held-out images in odd rows, and below each its reconstruction from one posterior chain.
+
+    Args:
+        every_n_epochs: Interval.
+        count: Number of images.
+        columns: Images in a row.
+    """
+
+    name = "reconstructions"
+
+    def __init__(self, every_n_epochs: int = 10, count: int = 40, columns: int = 10) -> None:
+        super().__init__(every_n_epochs)
+        self.count = count
+        self.columns = columns
+
+    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+        x = held_out(trainer, model, self.count)
+        reconstruction = model.reconstruct(x, model.stream("reconstruction grid"))
+        rows = zip(x.split(self.columns), reconstruction.split(self.columns), strict=True)
+        return image_grid(torch.cat([part for row in rows for part in row]), self.columns)
+
+
+def held_out(trainer: pl.Trainer, model: LatentEBM, count: int) -> Tensor:
+    """The first held-out images (at most ``count`` of them), on the model's device.
+
+    Raises:
+        RuntimeError: If training has no validation data.
+    """
+    loader = trainer.val_dataloaders
+    if loader is None:
+        raise RuntimeError("Pictures of held-out images need a validation data loader; this trainer has none.")
+    images: list[Tensor] = []
+    for batch in loader:
+        images.append(batch)
+        if sum(map(len, images)) >= count:
+            break
+    return torch.cat(images)[:count].to(model.device)

@@ -1,0 +1,66 @@
+"""The thermodynamic integrand as a figure (report, figure 2)."""
+
+import lightning.pytorch as pl
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from thermoebm import evidence
+from thermoebm.callbacks.grids import held_out
+from thermoebm.callbacks.pictures import PictureCallback, figure_image
+from thermoebm.modules import LatentEBM
+from thermoebm.objectives import ThermodynamicIntegration
+
+
+class IntegrandPlot(PictureCallback):
+    """E_t[log p_β(x|z)] against t on held-out images, with the trapezium's bins.
+
+    The temperatures are those of the objective where it has a schedule, else those of the model's evidence.
+
+    Args:
+        every_n_epochs: Interval.
+        count: Number of held-out images averaged over.
+    """
+
+    name = "integrand"
+
+    def __init__(self, every_n_epochs: int = 10, count: int = 75) -> None:
+        super().__init__(every_n_epochs)
+        self.count = count
+
+    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+        objective = model.objective
+        schedule = objective.schedule if isinstance(objective, ThermodynamicIntegration) else model.evidence_schedule
+        x = held_out(trainer, model, self.count)
+        temperatures, expected = model.ladder(x, schedule, model.stream("integrand"))
+        return figure_image(integrand_figure(temperatures.cpu(), expected.mean(-1).cpu(), schedule.power))
+
+
+def integrand_figure(temperatures: Tensor, expected: Tensor, power: float) -> Figure:
+    """Draws the integrand.
+
+    Args:
+        temperatures: (T,).
+        expected: E_t[log p_β(x|z)] (T,), in nats.
+        power: p of the schedule, for the title.
+    """
+    t, mean = temperatures.double(), expected.double()
+    left, right = evidence.bracket(t, mean)
+    floor = float(mean.min() - 0.1 * (mean.max() - mean.min()).clamp(min=1e-6))
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i in range(len(t) - 1):
+        edges = t[i : i + 2].tolist()
+        axes.fill_between(
+            edges, mean[i : i + 2].tolist(), floor, color=f"C{0 if i % 2 else 9}", alpha=0.25, linewidth=0
+        )
+    axes.vlines(t.tolist(), floor, mean.tolist(), color="C0", linewidth=0.8)
+    axes.plot(t.tolist(), mean.tolist(), "o-", color="C0", markersize=4)
+    axes.set(xlabel="temperature t", ylabel="E$_t$[log p(x|z)]  (nats per image)", xlim=(-0.02, 1.02))
+    axes.set_ylim(bottom=floor)
+    axes.set_title(
+        f"Integrand, p = {power:g}: trapezium {float(evidence.trapezium(t, mean)):.1f} nats\n"
+        f"left sum {float(left):.1f}, right sum {float(right):.1f} (short chains)",
+        fontsize=10,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,72 @@
+"""Where pictures go: a PNG under the run's directory and the same picture in TensorBoard."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from thermoebm.modules import LatentEBM
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# A grid of tiny images is enlarged to about this many pixels a side of an image, without smoothing.
+_LEAST_SIDE = 48
+
+
+class PictureCallback(pl.Callback):
+    """Draws a picture of the model at the start, every n-th epoch and at the end of training.
+
+    Args:
+        every_n_epochs: Interval; at least 1.
+
+    Raises:
+        ValueError: If the interval is below 1.
+    """
+
+    name: str
+
+    def __init__(self, every_n_epochs: int) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"{type(self).__name__}: every_n_epochs is {every_n_epochs}; it must be at least 1.")
+        self.every_n_epochs = every_n_epochs
+
+    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+        """The picture as RGB (3, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if (epoch % self.every_n_epochs and not last) or not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        assert isinstance(pl_module, LatentEBM)
+        picture = self.picture(trainer, pl_module).cpu()
+        folder = Path(trainer.log_dir) / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        save_image(picture, folder / f"epoch-{epoch:04d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(self.name, picture, trainer.global_step)
+
+
+def image_grid(images: Tensor, columns: int) -> Tensor:
+    """A grid (3, H', W') in [0, 1] of images (N, C, H, W) in [-1, 1], row by row."""
+    scale = max(1, _LEAST_SIDE // images.shape[-1])
+    enlarged = images.clamp(-1, 1).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    return make_grid(enlarged / 2 + 0.5, nrow=columns, padding=4, pad_value=1.0)
+
+
+def figure_image(figure: "Figure") -> Tensor:
+    """A drawn matplotlib figure as RGB (3, H, W) in [0, 1]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255

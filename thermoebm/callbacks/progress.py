@@ -1,0 +1,65 @@
+"""One progress bar over the whole run."""
+
+import sys
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class Progress(ProgressBar):
+    """Steps done of all steps, time left, and the last loss.
+
+    Where the output is not a terminal, a line is printed every ten seconds instead of a moving bar.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm | None = None
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._enabled or not trainer.is_global_zero:
+            return
+        moving = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
+            desc="training",
+            unit="step",
+            mininterval=0.2 if moving else 10,
+            dynamic_ncols=moving,
+            ascii=None if moving else True,
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+        )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
+        if self._bar is None:
+            return
+        if self._bar.update():  # reads the scalars, which waits for the device, only when the bar is redrawn
+            metrics = trainer.progress_bar_metrics
+            shown = {
+                k.removeprefix("train/"): f"{v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
+            }
+            self._bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def print(self, *args: object, **kwargs: object) -> None:
+        """Prints a line without breaking the bar."""
+        tqdm.write(" ".join(map(str, args)), file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,110 @@
+"""The densities of the model, as objects with ``log_prob`` and its exact gradient ``score``.
+
+Shapes: a latent z is (..., d) and a log-density (...). Energies and log-densities are in nats and stay in the precision
+of z (float32 or float64) under autocast; only the generator may run in a lower one.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Density(ABC):
+    """A density on latents, which may be unnormalised (``log_prob`` then says so)."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Maps z (..., d) to its log-density (...), in nats."""
+
+    def score(self, z: Tensor) -> Tensor:
+        """∇_z log_prob(z), of the shape of z.
+
+        Under ``no_grad`` it is a plain tensor, computed by ``torch.func``, which compiles and leaves parameters alone.
+        Otherwise it carries a graph back to z and to the parameters of the density, by double backward.
+        """
+        if not torch.is_grad_enabled():
+            return torch.func.grad(lambda z: self.log_prob(z).sum())(z)
+        z = z if z.requires_grad else z.detach().requires_grad_()
+        return torch.autograd.grad(self.log_prob(z).sum(), z, create_graph=True)[0]
+
+
+class GaussianPrior(Density):
+    """Reference prior π0(z) = N(z; 0, σ0² I).
+
+    Args:
+        sigma: Standard deviation σ0.
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        self.sigma = sigma
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Normalised log-density."""
+        constant = z.shape[-1] * math.log(self.sigma * math.sqrt(2 * math.pi))
+        return -0.5 * z.square().sum(-1) / self.sigma**2 - constant
+
+    def score(self, z: Tensor) -> Tensor:
+        return -z / self.sigma**2
+
+
+class TiltedPrior(Density):
+    """Energy-based prior p_α(z) = exp(f_α(z)) π0(z) / Z_α (report, equation 1).
+
+    Args:
+        energy: f_α, maps (..., d) to (...).
+        reference: π0.
+    """
+
+    def __init__(self, energy: Callable[[Tensor], Tensor], reference: GaussianPrior) -> None:
+        self.energy = energy
+        self.reference = reference
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density without -log Z_α."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self.energy(z) + self.reference.log_prob(z)
+
+
+class GaussianLikelihood:
+    """Likelihood p_β(x|z) = N(x; g_β(z), σl² I), summed over all pixels (report, equations 2 and 9).
+
+    Args:
+        generator: g_β, maps (N, d) to (N, C, H, W).
+        sigma: Standard deviation σl.
+    """
+
+    def __init__(self, generator: Callable[[Tensor], Tensor], sigma: float = 0.3) -> None:
+        self.generator = generator
+        self.sigma = sigma
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """ℓ(z) = log p_β(x|z) with its constant; x (B, C, H, W), z (..., B, d), result (..., B)."""
+        image = self.generator(z.reshape(-1, z.shape[-1])).to(z.dtype)
+        image = image.reshape(*z.shape[:-1], *image.shape[1:])
+        squared_error = (x - image).square().sum((-3, -2, -1))
+        constant = x[0].numel() * math.log(self.sigma * math.sqrt(2 * math.pi))
+        return -0.5 * squared_error / self.sigma**2 - constant
+
+
+class PowerPosterior(Density):
+    """Power posterior p_t(z|x) = p_β(x|z)^t p_α(z) / Z_t(x) (report, equation 16).
+
+    Args:
+        prior: p_α.
+        likelihood: p_β.
+        x: Images (B, C, H, W).
+        t: Temperatures in [0, 1], broadcastable to z without its last axis: (T, 1) for z (T, B, d).
+    """
+
+    def __init__(self, prior: Density, likelihood: GaussianLikelihood, x: Tensor, t: Tensor) -> None:
+        self.prior = prior
+        self.likelihood = likelihood
+        self.x = x
+        self.t = t
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density without -log Z_t(x) (and without the prior's own constant)."""
+        return self.t * self.likelihood.log_prob(self.x, z) + self.prior.log_prob(z)

@@ -1,0 +1,78 @@
+"""The CSV of metrics: one row for each step at which something was logged, in a file that a resumed run continues."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsCSV(Logger):
+    """Writes ``metrics.csv`` in a directory; a cell is empty where a metric was not logged at that step.
+
+    Rows are appended. When a new metric appears, the file is rewritten with a column more and replaced in one move, so
+    a killed process never leaves half a table. (Lightning's own CSVLogger deletes an existing file.)
+
+    Args:
+        directory: Where the file is.
+        resume_step: Global step at which a resumed run goes on; rows logged after it are dropped, since they are
+            computed again. None: the directory has no file yet.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(directory) / "metrics.csv"
+        self._columns: list[str] = []
+        self._rows: list[dict[str, float]] = []
+        if resume_step is not None and self.path.is_file():
+            table = pd.read_csv(self.path)
+            table = table[table["step"] <= resume_step]
+            self._columns = list(table.columns)
+            self._replace(table)
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run's config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._rows.append({"step": -1 if step is None else step, **metrics})
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the rows logged since the last call."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        new = sorted({key for row in rows for key in row} - set(self._columns) - {"step", "epoch"})
+        if new or not self._columns:
+            self._columns = ["step", "epoch", *sorted({*self._columns, *new} - {"step", "epoch"})]
+            old = pd.read_csv(self.path) if self.path.is_file() else pd.DataFrame()
+            self._replace(old.reindex(columns=self._columns))
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerows(rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+    def _replace(self, table: pd.DataFrame) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".csv.tmp")
+        table.to_csv(unfinished, index=False)
+        unfinished.replace(self.path)

@@ -1,0 +1,5 @@
+"""LightningModules."""
+
+from thermoebm.modules.latent_ebm import LatentEBM
+
+__all__ = ["LatentEBM"]

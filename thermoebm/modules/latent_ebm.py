@@ -1,0 +1,255 @@
+"""The latent variable model with an energy-based prior, and how it is trained."""
+
+import shutil
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from thermoebm import evidence, optim, randomness
+from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterior, TiltedPrior
+from thermoebm.networks import Energy, Generator
+from thermoebm.objectives import MaximumLikelihood, Objective
+from thermoebm.optim import DecayedAdam
+from thermoebm.samplers import ULA, Kernel, run
+from thermoebm.schedules import PowerLaw
+
+
+class LatentEBM(pl.LightningModule):
+    """Latent-space energy-based prior model (Pang et al. 2020; report, section 2).
+
+    z ~ p_α(z) ∝ exp(f_α(z)) π0(z) and x = g_β(z) + σl ε; both networks are trained by one objective.
+
+    Args:
+        energy: f_α.
+        generator: g_β.
+        objective: What is minimised.
+        prior_sampler: Kernel of the prior chains, also of the t = 0 end of every ladder.
+        posterior_sampler: Kernel of the power-posterior chains.
+        energy_optimizer, generator_optimizer: Adam for each network.
+        decay_interval: Whether learning rates decay each ``epoch`` or each ``step``.
+        prior_sigma: σ0.
+        likelihood_sigma: σl.
+        chain_start: Posterior chains start at π0 (``reference``, as in the report) or where the batch's prior chains
+            ended (``prior_chain``).
+        evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
+        temperature_chunk: Temperatures sampled side by side; None: one on CPU, all on CUDA.
+        compile: Compile the Langevin steps of training; ``auto``: on CUDA and where a C++ compiler is installed.
+        pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
+        seed: Of all noise this module draws, together with the process's rank.
+
+    Raises:
+        ValueError: If the networks disagree about d, or a standard deviation is not positive.
+    """
+
+    def __init__(
+        self,
+        energy: Energy,
+        generator: Generator,
+        objective: Objective | None = None,
+        prior_sampler: Kernel | None = None,
+        posterior_sampler: Kernel | None = None,
+        energy_optimizer: DecayedAdam = DecayedAdam(2e-5, 1e-5),  # noqa: B008  (frozen)
+        generator_optimizer: DecayedAdam = DecayedAdam(1e-4, 5e-5),  # noqa: B008  (frozen)
+        decay_interval: Literal["epoch", "step"] = "epoch",
+        prior_sigma: float = 1.0,
+        likelihood_sigma: float = 0.3,
+        chain_start: Literal["reference", "prior_chain"] = "reference",
+        evidence_schedule: PowerLaw = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
+        temperature_chunk: int | None = None,
+        compile: Literal["auto", "on", "off"] = "auto",
+        pixel_noise: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if energy.latent_dim != generator.latent_dim:
+            raise ValueError(
+                f"LatentEBM: the energy takes latents of size {energy.latent_dim}, the generator of size "
+                f"{generator.latent_dim}; give both the same latent_dim."
+            )
+        if not (prior_sigma > 0 and likelihood_sigma > 0):
+            raise ValueError(
+                f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "
+                "both must be positive."
+            )
+        if temperature_chunk is not None and temperature_chunk < 1:
+            raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be at least 1.")
+        self.automatic_optimization = False
+        self.energy = energy
+        self.generator = generator
+        self.objective = objective or MaximumLikelihood()
+        self.prior_sampler = prior_sampler or ULA(step_size=0.16, num_steps=60)
+        self.posterior_sampler = posterior_sampler or ULA(step_size=0.01, num_steps=20)
+        self.optimizer_settings = ((energy, energy_optimizer), (generator, generator_optimizer))
+        self.decay_interval = decay_interval
+        self.chain_start = chain_start
+        self.evidence_schedule = evidence_schedule
+        self.temperature_chunk = temperature_chunk
+        self.compile_sampling = compile
+        self.pixel_noise = pixel_noise
+        self.seed = seed
+        self.reference = GaussianPrior(prior_sigma)
+        self.prior = TiltedPrior(energy, self.reference)
+        self.likelihood = GaussianLikelihood(generator, likelihood_sigma)
+        self._training_batch: int | None = None
+
+    # Sampling
+
+    def stream(self, name: str, *counters: int) -> torch.Generator:
+        """This process's random stream for one named use (see :mod:`thermoebm.randomness`)."""
+        return randomness.stream(self.device, self.seed, name, self.global_rank, *counters)
+
+    def sample_reference(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        """Independent draws (*shape, d) from π0."""
+        return self.reference.sigma * self._normal((*shape, self.generator.latent_dim), rng)
+
+    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
+        """Ends of prior chains (count, d), each started at π0 (report, equation 11)."""
+        z = self.sample_reference((count,), rng)
+        noise = self._normal((self.prior_sampler.num_steps, *z.shape), rng)
+        compiled = self._compiled(count) and not differentiable
+        return run(self.prior_sampler, self.prior, z, noise, compiled=compiled, differentiable=differentiable)[0].z
+
+    def sample_posterior(
+        self,
+        x: Tensor,
+        temperatures: Tensor,
+        rng: torch.Generator,
+        *,
+        z_prior: Tensor | None = None,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """Ends of one chain for each temperature and image (report, equations 12 and 17).
+
+        Args:
+            x: Images (B, C, H, W).
+            temperatures: (T,). The same noise is used however they are chunked.
+            rng: Stream of the noise.
+            z_prior: Ends of prior chains (B, d) to start at if ``chain_start`` says so; sampled if needed and absent.
+            differentiable: Record the graph of the chains.
+
+        Returns:
+            Latents (T, B, d).
+        """
+        if self.chain_start == "prior_chain":
+            z_prior = self.sample_prior(len(x), rng) if z_prior is None else z_prior
+            z = z_prior.expand(len(temperatures), *z_prior.shape)
+        else:
+            z = self.sample_reference((len(temperatures), len(x)), rng)
+        noise = self._normal((self.posterior_sampler.num_steps, *z.shape), rng)
+        compiled = self._compiled(len(x)) and not differentiable
+        chunk = self.temperature_chunk or (len(temperatures) if self.device.type == "cuda" else 1)
+        ends = []
+        for rungs in torch.arange(len(temperatures)).split(chunk):
+            part = slice(int(rungs[0]), int(rungs[-1]) + 1)
+            density = PowerPosterior(self.prior, self.likelihood, x, temperatures[part].unsqueeze(-1))
+            start, steps = z[part].contiguous(), noise[:, part].contiguous()
+            state, _ = run(
+                self.posterior_sampler, density, start, steps, compiled=compiled, differentiable=differentiable
+            )
+            ends.append(state.z)
+        return torch.cat(ends)
+
+    def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Temperatures (T,) and log p_β(x|z) (T, B) in nats at the end of one chain for each of them and each image."""
+        temperatures = schedule.temperatures().to(x)
+        with torch.no_grad():
+            z_prior = self.sample_prior(len(x), rng)
+            z = torch.cat([z_prior.unsqueeze(0), self.sample_posterior(x, temperatures[1:], rng, z_prior=z_prior)])
+            return temperatures, self.likelihood.log_prob(x, z)
+
+    def generate(self, count: int, rng: torch.Generator) -> Tensor:
+        """Images (count, C, H, W): g_β at prior samples, with pixel noise if the module was told to add it."""
+        with torch.no_grad():
+            images = self.generator(self.sample_prior(count, rng))
+        if self.pixel_noise:
+            images = images + self.likelihood.sigma * self._normal(images.shape, rng)
+        return images
+
+    def reconstruct(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g_β at posterior samples of images (B, C, H, W), of the same shape."""
+        with torch.no_grad():
+            return self.generator(self.sample_posterior(x, x.new_ones(1), rng)[0])
+
+    def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        dtype = next(self.energy.parameters()).dtype
+        return torch.randn(shape, generator=rng, device=rng.device, dtype=dtype)
+
+    def _compiled(self, batch: int) -> bool:
+        """Compiled steps are for the shape of the training batch; anything else runs eagerly rather than recompile."""
+        if self.compile_sampling == "off" or batch != self._training_batch:
+            return False
+        has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
+        return self.compile_sampling == "on" or self.device.type == "cuda" or has_compiler
+
+    # Training
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        """Raises a ValueError if the generator makes images of another shape (C, H, W)."""
+        made = tuple(self.generator.image_shape)
+        if tuple(image_shape) != made:
+            raise ValueError(
+                f"LatentEBM: the generator makes images of shape {made}, the data set has {tuple(image_shape)}; "
+                "set the generator's image_shape or the data's image size."
+            )
+
+    def configure_optimizers(self) -> Any:
+        optimizer, scheduler = optim.build(self.optimizer_settings)
+        return [optimizer], [scheduler]
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        self._training_batch = self._training_batch or len(batch)
+        step = self.global_step
+        output = self.objective(self, batch, self.stream("training", step), step=step)
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(output.loss)
+        optimizer.step()
+        self._decay_learning_rates("step")
+        scalars = {"loss": output.loss.detach(), **output.diagnostics}
+        if output.nll is not None:
+            scalars["nll"] = output.nll
+        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        self._decay_learning_rates("epoch")
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self._evaluate("val", batch, batch_idx)
+
+    def test_step(self, batch: Tensor, batch_idx: int) -> None:
+        self._evaluate("test", batch, batch_idx)
+
+    def _decay_learning_rates(self, interval: str) -> None:
+        scheduler: Any = self.lr_schedulers()
+        if interval == self.decay_interval:
+            scheduler.step()
+
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        """Samples as many images as the batch has counters."""
+        return self.generate(len(batch[0]), self.stream("predict", batch_idx))
+
+    def _evaluate(self, stage: str, x: Tensor, batch_idx: int) -> None:
+        """The objective's loss, and what every objective is compared by, on held-out images with noise of their own.
+
+        The noise depends on the batch and not on the epoch, so curves over epochs move by what was learned.
+        """
+        output = self.objective(self, x, self.stream(stage, batch_idx), step=None)
+        temperatures, log_likelihood = self.ladder(
+            x, self.evidence_schedule, self.stream(f"{stage} evidence", batch_idx)
+        )
+        expected = log_likelihood.mean(-1)
+        log_evidence = evidence.trapezium(temperatures, expected)
+        left, right = evidence.bracket(temperatures, expected)
+        reconstruction = self.reconstruct(x, self.stream(f"{stage} reconstruction", batch_idx))
+        scalars = {
+            "loss": output.loss.detach(),
+            **output.diagnostics,
+            "evidence": log_evidence,
+            "nll": -log_evidence,
+            "left_sum": left,
+            "right_sum": right,
+            "reconstruction_error": (x - reconstruction).square().mean(),
+        }
+        self.log_dict({f"{stage}/{name}": v for name, v in scalars.items()}, batch_size=len(x), sync_dist=True)

@@ -1,0 +1,60 @@
+"""What an objective is, and what it needs of a model."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from thermoebm.densities import GaussianLikelihood
+from thermoebm.networks import Energy
+
+
+class Model(Protocol):
+    """The part of a latent variable model that objectives use."""
+
+    energy: Energy
+    likelihood: GaussianLikelihood
+
+    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
+        """Ends of prior chains (count, d)."""
+        ...
+
+    def sample_posterior(
+        self, x: Tensor, temperatures: Tensor, rng: torch.Generator, *, z_prior: Tensor, differentiable: bool = False
+    ) -> Tensor:
+        """Ends of one chain for each temperature (T,) and image (B, C, H, W): (T, B, d)."""
+        ...
+
+
+class Output(NamedTuple):
+    """What an objective returns: scalars for one batch, sums over pixels and means over images, in nats.
+
+    Args:
+        loss: What is differentiated; its value is a surrogate unless the objective says otherwise.
+        nll: The objective's own estimate of -log p_θ(x), or None where this step has none.
+        diagnostics: Detached scalars to log.
+    """
+
+    loss: Tensor
+    nll: Tensor | None
+    diagnostics: dict[str, Tensor]
+
+
+class Objective(ABC):
+    """A loss on a batch of images. Its docstring states which gradient its backward pass yields."""
+
+    @abstractmethod
+    def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
+        """Samples what it needs and returns the loss.
+
+        Args:
+            model: The latent variable model.
+            x: Images (B, C, H, W) in [-1, 1].
+            rng: Stream of all noise of this call.
+            step: Training step, for what is done at every n-th only; None for nothing beyond the loss.
+        """
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"

@@ -1,0 +1,45 @@
+"""Maximum likelihood by short-run Langevin sampling of prior and posterior (Pang et al. 2020; report, section 2)."""
+
+import torch
+from torch import Tensor
+
+from thermoebm.objectives.base import Model, Objective, Output
+
+
+def contrast(model: Model, z_posterior: Tensor, z_prior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """E_{p_1}[f_α] - E_{p_α}[f_α] at fixed samples, whose gradient is the report's equation 7.
+
+    Args:
+        model: The model that holds f_α.
+        z_posterior: Samples of the posterior (B, d).
+        z_prior: Samples of the tilted prior (B, d).
+
+    Returns:
+        The contrast, a scalar in nats, and both energies as diagnostics.
+    """
+    positive, negative = model.energy(z_posterior).mean(), model.energy(z_prior).mean()
+    return positive - negative, {"energy_posterior": positive.detach(), "energy_prior": negative.detach()}
+
+
+class MaximumLikelihood(Objective):
+    """Maximum likelihood, the report's vanilla model.
+
+    Backward yields, at samples that carry no gradient,
+
+        ∇_β: E_{p_1}[∇_β log p_β(x|z)]               (report, equation 8)
+        ∇_α: E_{p_1}[∇_α f_α] - E_{p_α}[∇_α f_α]     (report, equation 7)
+
+    negated, which is the exact gradient of -log p_θ(x) for exact samples. The value of the loss is a surrogate; an
+    estimate of -log p_θ(x) needs a ladder, so ``nll`` is None (validation measures the evidence for every objective).
+    """
+
+    def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
+        z_prior = model.sample_prior(len(x), rng)
+        (z_posterior,) = model.sample_posterior(x, x.new_ones(1), rng, z_prior=z_prior)
+        log_likelihood = model.likelihood.log_prob(x, z_posterior).mean()
+        difference, energies = contrast(model, z_posterior, z_prior)
+        return Output(
+            loss=-log_likelihood - difference,
+            nll=None,
+            diagnostics={"log_likelihood": log_likelihood.detach(), **energies},
+        )

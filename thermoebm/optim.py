@@ -1,0 +1,56 @@
+"""Adam with the learning-rate decay of the report's table 3."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class DecayedAdam:
+    """Settings of Adam for one network; the learning rate decays exponentially to a floor.
+
+    Args:
+        learning_rate: Initial learning rate.
+        final_learning_rate: Floor of the decay.
+        betas: Decay rates of Adam's moments.
+        decay_rate: Factor for each decay interval.
+        decay_begin: Interval after which the decay begins.
+
+    Raises:
+        ValueError: If a rate is out of its range.
+    """
+
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 5e-5
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay_rate: float = 0.975
+    decay_begin: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
+            raise ValueError(
+                f"DecayedAdam: learning_rate {self.learning_rate} must be positive and at least "
+                f"final_learning_rate {self.final_learning_rate}, which must not be negative."
+            )
+        if not 0 < self.decay_rate <= 1 or self.decay_begin < 0:
+            raise ValueError(
+                f"DecayedAdam: decay_rate {self.decay_rate} must lie in (0, 1] and decay_begin {self.decay_begin} "
+                "must not be negative."
+            )
+
+    def factor(self, interval: int) -> float:
+        """Learning rate after so many intervals, relative to the initial one."""
+        decayed = self.decay_rate ** max(interval - self.decay_begin, 0)
+        return max(decayed, self.final_learning_rate / self.learning_rate)
+
+
+def build(networks: Iterable[tuple[nn.Module, DecayedAdam]]) -> tuple[Adam, LambdaLR]:
+    """One optimiser with a parameter group for each network, so that a batch is one global step, and its decay."""
+    pairs = list(networks)
+    optimizer = Adam(
+        [{"params": list(net.parameters()), "lr": adam.learning_rate, "betas": adam.betas} for net, adam in pairs]
+    )
+    return optimizer, LambdaLR(optimizer, [adam.factor for _, adam in pairs])

@@ -1,0 +1,27 @@
+"""Named, counted streams of random numbers.
+
+A stream is a function of (seed, name, counters), not a state that draws use up. The noise of training step 1,000 is
+the same whether the run got there in one go or was resumed, and whatever callbacks drew in between; so there is no
+generator state for a checkpoint to carry.
+"""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def stream(device: torch.device | str, seed: int, name: str, *counters: int) -> torch.Generator:
+    """A generator for one named use.
+
+    Args:
+        device: Where the draws are made. Draws on CPU and on CUDA differ.
+        seed: The run's seed, at least 0.
+        name: What the draws are for: streams of different names are independent.
+        counters: For instance the process's rank and the step: streams of different counters are independent.
+
+    Returns:
+        A freshly seeded generator.
+    """
+    words = np.random.SeedSequence([seed, zlib.crc32(name.encode()), *counters]).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(words[0]) << 31 ^ int(words[1]))

@@ -1,0 +1,121 @@
+"""What a kernel is, and the loop that runs one: the only place that knows about compilation and checkpointing."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from thermoebm.densities import Density
+
+
+class Kernel(ABC):
+    """A Markov kernel with its step size, and the length of the chains that it runs by default.
+
+    ``init`` and ``step`` are pure functions of their arguments. Noise is one of them, so a chain can be repeated,
+    resumed, compiled and differentiated.
+
+    Args:
+        step_size: s > 0, in the convention z + s ∇log q + sqrt(2 s) ε of the report's equation 10. (Pang et al. write
+            s'²/2 for s: their 0.4 is 0.08 here.)
+        num_steps: Number K of steps of a chain.
+
+    Raises:
+        ValueError: If the step size is not positive or there is no step.
+    """
+
+    def __init__(self, step_size: float, num_steps: int) -> None:
+        if not step_size > 0:
+            raise ValueError(f"{type(self).__name__}: step_size is {step_size}; it must be positive.")
+        if num_steps < 1:
+            raise ValueError(f"{type(self).__name__}: num_steps is {num_steps}; a chain needs at least one step.")
+        self.step_size = step_size
+        self.num_steps = num_steps
+
+    @abstractmethod
+    def init(self, density: Density, z: Tensor) -> Any:
+        """The state of chains that start at z (..., d): a NamedTuple whose first field is ``z``."""
+
+    @abstractmethod
+    def step(self, density: Density, state: Any, noise: Tensor) -> tuple[Any, NamedTuple]:
+        """One transition.
+
+        Args:
+            density: The target.
+            state: What :meth:`init` or the previous step returned.
+            noise: Standard normal noise of the shape of z.
+
+        Returns:
+            The next state, and a NamedTuple about this step.
+        """
+
+
+def run(
+    kernel: Kernel,
+    density: Density,
+    z: Tensor,
+    noise: Tensor,
+    *,
+    compiled: bool = False,
+    differentiable: bool = False,
+) -> tuple[Any, Any]:
+    """Runs one chain from each row of z for as many steps as there is noise.
+
+    Args:
+        kernel: The transition.
+        density: The target.
+        z: Starting points (..., d).
+        noise: Standard normal noise (K, ..., d).
+        compiled: Compile the step for these shapes. Falls back to eager execution with one warning if that fails.
+        differentiable: Record the graph of the whole chain, so that its end can be differentiated with respect to the
+            parameters of the density. Each step is recomputed in the backward pass, so memory grows by one latent a
+            step and not by the networks' activations. Otherwise the chain is cut off from all parameters.
+
+    Returns:
+        The final state and the info of the last step.
+    """
+    if differentiable:
+        state, info = kernel.init(density, z), None
+        for epsilon in noise:
+            state, info = checkpoint(
+                kernel.step, density, state, epsilon, use_reentrant=False, preserve_rng_state=False
+            )
+        return state, info
+    with torch.no_grad():
+        step = _CompiledStep.instance if compiled else _step
+        state, info = kernel.init(density, z), None
+        for epsilon in noise:
+            state, info = step(kernel, density, state, epsilon)
+        return state, info
+
+
+def _step(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
+    return kernel.step(density, state, noise)
+
+
+class _CompiledStep:
+    """``_step`` compiled for static shapes, or ``_step`` itself once the compiler has failed on this machine."""
+
+    instance: "_CompiledStep"
+
+    def __init__(self) -> None:
+        self.function = torch.compile(_step, dynamic=False)
+
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        if self.function is _step:
+            return _step(*args)
+        try:
+            return self.function(*args)
+        except Exception as error:  # whatever the compiler raises, the chain can still run
+            result = _step(*args)  # a fault of the density itself is raised here, by its own name
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            rank_zero_warn(
+                f"torch.compile failed ({reason}): sampling goes on uncompiled, which is slower but the same."
+            )
+            self.function = _step
+            return result
+
+
+_CompiledStep.instance = _CompiledStep()
