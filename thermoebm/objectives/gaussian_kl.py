@@ -29,7 +29,7 @@ def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance
 class GaussianKL:
     """The KL terms of the report's evidence estimate, with its readings as fields.
 
-    For one image, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] exactly. The report fits one Gaussian
+    Exactly, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] for one image. The report fits a Gaussian
     to the samples of a whole batch at each temperature. That estimates the divergence of the pooled posteriors and
     corrects next to nothing; it is kept as the report's reading.
 

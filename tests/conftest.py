@@ -1,0 +1,40 @@
+"""What several files share: a small model, and a thread count that no test leaves changed."""
+
+import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from thermoebm.modules import LatentEBM
+from thermoebm.networks import ConvGenerator, EnergyMLP
+from thermoebm.samplers import ULA
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors are tiny here: a second thread costs more than it computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small_model() -> Callable[..., LatentEBM]:
+    """Makes a LatentEBM of 8x8 grey images with d = 8 and short chains; arguments replace its own."""
+
+    def make(**arguments: Any) -> LatentEBM:
+        torch.manual_seed(0)
+        defaults: dict[str, Any] = {
+            "energy": EnergyMLP(8, hidden_dim=16),
+            "generator": ConvGenerator(8, (1, 8, 8), features=2),
+            "prior_sampler": ULA(step_size=0.1, num_steps=3),
+            "posterior_sampler": ULA(step_size=0.01, num_steps=2),
+            "compile": "off",
+        }
+        return LatentEBM(**(defaults | arguments))
+
+    return make

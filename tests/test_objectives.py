@@ -1,0 +1,142 @@
+"""Gradients of the objectives against the exact ones, with exact samples of the linear-Gaussian model."""
+
+import math
+
+import pytest
+import torch
+
+from tests.oracle import LinearGaussian, flat
+from thermoebm import evidence
+from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration
+from thermoebm.schedules import PowerLaw
+
+ESTIMATORS = ["endpoints", "contrastive", "detached"]
+REPEATS, CHAINS = 40, 5_000
+
+
+def estimate(objective, oracle, seed=0):
+    """Mean ascent direction over repeats, its standard error, and the mean nll; 200,000 exact draws at every t."""
+    rng = torch.Generator().manual_seed(seed)
+    gradients, nlls = [], []
+    for _ in range(REPEATS):
+        output = objective(oracle, oracle.images(CHAINS), rng)
+        gradients.append(-flat(torch.autograd.grad(output.loss, oracle.parameters, allow_unused=True)))
+        nlls.append(math.nan if output.nll is None else output.nll.item())
+    gradient = torch.stack(gradients)
+    return gradient.mean(0), gradient.std(0) / REPEATS**0.5, torch.tensor(nlls)
+
+
+def exact_gradient(oracle):
+    """Autograd through the closed-form log p(x): the α and the β column."""
+    return flat(torch.autograd.grad(oracle.log_evidence(), oracle.parameters))
+
+
+def trapezium_gradient(oracle, power):
+    """Σ of the trapezium over E_t[∇_β ℓ], and E_1[∇_α f] - E_0[∇_α f], by the closed form."""
+    t = PowerLaw(10, power).temperatures()
+    rows = [oracle.expected_gradients(*oracle.moments(v)) for v in t.tolist()]
+    weights = evidence.trapezium_weights(t)
+    alpha = [rows[-1][i] - rows[0][i] for i in (0, 1)]
+    beta = [sum(w * row[i] for w, row in zip(weights, rows, strict=True)) for i in (2, 3)]
+    return flat(alpha + beta)
+
+
+def assert_agrees(mean, standard_error, exact):
+    """Every component within 4.5 standard errors: 40 repeats, 39 components, false alarm 1 in 400 for a new seed."""
+    assert ((mean - exact).abs() <= 4.5 * standard_error + 1e-12).all()
+    assert standard_error.max() < 0.1  # sharp enough for a wrong term to show
+
+
+ALPHA = slice(0, 12)  # A (3, 3) and c (3); the rest is W (6, 3) and b (6)
+
+
+@pytest.mark.parametrize("tilted", [False, True], ids=["gaussian prior", "tilted prior"])
+@pytest.mark.parametrize("power", [0.1, 1, 6])
+class TestEstimators:
+    def test_endpoints_is_exact(self, tilted, power):
+        oracle = LinearGaussian(tilted)
+        mean, error, _ = estimate(ThermodynamicIntegration("endpoints", PowerLaw(10, power)), oracle)
+        assert_agrees(mean, error, exact_gradient(oracle))
+
+    def test_contrastive_has_the_exact_alpha_and_the_biased_beta_column(self, tilted, power):
+        oracle = LinearGaussian(tilted)
+        mean, error, _ = estimate(ThermodynamicIntegration("contrastive", PowerLaw(10, power)), oracle)
+        predicted, exact = trapezium_gradient(oracle, power), exact_gradient(oracle)
+        assert_agrees(mean, error, predicted)
+        torch.testing.assert_close(predicted[ALPHA], exact[ALPHA])
+        assert ((mean - exact)[12:].abs() / error[12:]).max() > 20
+
+    def test_detached_shows_its_bias_and_never_moves_alpha(self, tilted, power):
+        oracle = LinearGaussian(tilted)
+        mean, error, _ = estimate(ThermodynamicIntegration("detached", PowerLaw(10, power)), oracle)
+        assert_agrees(mean[12:], error[12:], trapezium_gradient(oracle, power)[12:])
+        assert (mean[ALPHA] == 0).all()
+
+    def test_nll_is_the_trapezium_in_nats(self, tilted, power):
+        oracle = LinearGaussian(tilted)
+        schedule = PowerLaw(10, power)
+        t = schedule.temperatures()
+        exact = evidence.trapezium(t, oracle.over(t, "expected_log_likelihood")).item()
+        for estimator in ESTIMATORS:
+            _, _, nll = estimate(ThermodynamicIntegration(estimator, schedule), oracle)
+            assert abs(-nll.mean() - exact) < 4 * nll.std() / REPEATS**0.5
+
+
+def test_detached_cosine_and_norm_improve_with_power():
+    """The pattern of the report's bias: the more weight the schedule puts near t = 0, the worse the β gradient."""
+    oracle = LinearGaussian(tilted=False)
+    exact = exact_gradient(oracle)[12:]
+    beta = [trapezium_gradient(oracle, power)[12:] for power in (0.1, 1, 6)]
+    ratio = [float(row.norm() / exact.norm()) for row in beta]
+    cosine = [float(row @ exact / (row.norm() * exact.norm())) for row in beta]
+    assert cosine[0] < cosine[1] < 1
+    assert cosine[0] < cosine[2] < 1
+    assert max(abs(1 - r) for r in ratio) > 0.02
+
+
+@pytest.mark.parametrize("tilted", [False, True])
+def test_maximum_likelihood_is_exact_and_has_no_nll(tilted):
+    oracle = LinearGaussian(tilted)
+    mean, error, nll = estimate(MaximumLikelihood(), oracle)
+    assert_agrees(mean, error, exact_gradient(oracle))
+    assert nll.isnan().all()
+
+
+def test_endpoints_samples_the_inner_rungs_at_every_nth_step_only():
+    oracle, asked = LinearGaussian(), []
+    sample = oracle.sample_posterior
+    oracle.sample_posterior = lambda x, t, rng, **kw: (asked.append(len(t)), sample(x, t, rng, **kw))[1]
+    objective = ThermodynamicIntegration("endpoints", PowerLaw(5, 2.0), evidence_every=3)
+    rng = torch.Generator().manual_seed(0)
+    nlls = [objective(oracle, oracle.images(4), rng, step=step).nll for step in (0, 1, 2, 3, None)]
+    assert asked == [5, 1, 1, 5, 1]
+    assert [nll is None for nll in nlls] == [False, True, True, False, True]
+
+
+def test_eta_weighs_the_kl_terms_in_the_logged_nll():
+    """Same samples: the nll falls by η times the terms, and a warning says that the gradient does not change."""
+    oracle, kl = LinearGaussian(), GaussianKL(combination="sum")
+    rng = torch.Generator()
+    plain = ThermodynamicIntegration("detached", PowerLaw(5, 2.0))(oracle, oracle.images(500), rng.manual_seed(0))
+    z = torch.stack(
+        [oracle.sample(t, 500, rng.manual_seed(0) if t == 0 else rng) for t in PowerLaw(5, 2.0).temperatures()]
+    )
+    with pytest.warns(UserWarning, match="eta = 2 changes the logged nll and no gradient"):
+        weighted = ThermodynamicIntegration("detached", PowerLaw(5, 2.0), eta=2.0, kl=kl)
+    output = weighted(oracle, oracle.images(500), rng.manual_seed(0))
+    assert output.nll.item() == pytest.approx(plain.nll.item() - 2 * kl(z).item(), rel=1e-9)
+    gradients = [torch.autograd.grad(o.loss, oracle.parameters[2:]) for o in (plain, output)]
+    torch.testing.assert_close(flat(gradients[0]), flat(gradients[1]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"estimator": "exact"}, "estimator is 'exact'"),
+        ({"eta": -1.0}, "eta is -1"),
+        ({"evidence_every": 0}, "at least 1"),
+    ],
+)
+def test_impossible_objectives(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ThermodynamicIntegration(**fields)

@@ -1,0 +1,97 @@
+"""Adam and its decay, against the report's tables 3 and 4 and against torch."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from thermoebm.optim import DecayedAdam, build
+
+
+def test_decay_is_that_of_the_report_in_closed_form():
+    """γ_n = max(0.975^max(n-1, 0), ½): begin epoch 1, the floor half of the initial rate."""
+    adam = DecayedAdam(learning_rate=1e-4, final_learning_rate=5e-5)
+    for n, factor in {0: 1, 1: 1, 2: 0.975, 3: 0.950625, 11: 0.975**10}.items():
+        assert math.isclose(adam.factor(n), factor, rel_tol=1e-12)
+
+
+def test_floor_is_reached_where_the_closed_form_says():
+    """0.975^n ≤ ½ from n = ⌈ln 2 / -ln 0.975⌉ = 28 on, one epoch later for the beginning at 1; and it stays there."""
+    adam = DecayedAdam(learning_rate=2e-5, final_learning_rate=1e-5)
+    reached = 1 + math.ceil(math.log(2) / -math.log(0.975))
+    assert reached == 29
+    assert adam.factor(reached - 1) > 0.5
+    assert [adam.factor(reached + n) for n in (0, 1, 1000)] == [0.5, 0.5, 0.5]
+
+
+def test_scheduler_decays_each_group_by_its_own_settings():
+    """Rates of both groups after n scheduler steps are initial rate times factor(n)."""
+    settings = (DecayedAdam(1e-4, 5e-5), DecayedAdam(1e-3, 9e-4, decay_rate=0.9, decay_begin=3))
+    optimizer, scheduler = build(zip((nn.Linear(2, 2), nn.Linear(2, 2)), settings, strict=True))
+    for n in range(8):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([s.learning_rate * s.factor(n) for s in settings], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_one_optimiser_with_two_groups_equals_two_optimisers():
+    """Same parameters, bit by bit, as two Adams with their own rates, betas and exponential decays."""
+    torch.manual_seed(0)
+    networks = [nn.Linear(3, 4), nn.Linear(4, 1)]
+    twins = [nn.Linear(3, 4), nn.Linear(4, 1)]
+    for network, twin in zip(networks, twins, strict=True):
+        twin.load_state_dict(network.state_dict())
+    settings = [
+        DecayedAdam(1e-2, 1e-4, betas=(0.5, 0.999), decay_rate=0.9, decay_begin=0),
+        DecayedAdam(1e-1, 1e-3, betas=(0.8, 0.99), decay_rate=0.7, decay_begin=0),
+    ]
+    optimizer, scheduler = build(zip(networks, settings, strict=True))
+    separate = [
+        torch.optim.Adam(n.parameters(), lr=s.learning_rate, betas=s.betas)
+        for n, s in zip(twins, settings, strict=True)
+    ]
+    x = torch.randn(5, 3)
+    for step in range(6):
+        for pair in (networks, twins):
+            pair[0].zero_grad(), pair[1].zero_grad()
+            pair[1](pair[0](x).tanh()).square().mean().backward()
+        optimizer.step(), scheduler.step()
+        for adam, s in zip(separate, settings, strict=True):
+            adam.step()
+            adam.param_groups[0]["lr"] = s.learning_rate * s.decay_rate ** (step + 1)
+    for network, twin in zip(networks, twins, strict=True):
+        torch.testing.assert_close(network.state_dict(), twin.state_dict(), rtol=1e-6, atol=0)
+
+
+def test_betas_are_the_reports_and_reach_adam():
+    """With β1 the first moment is (1 - β1) g and then β1 (1 - β1) g + (1 - β1) g for a constant gradient g."""
+    assert DecayedAdam().betas == (0.5, 0.999)
+    weight = nn.Linear(1, 1, bias=False)
+    optimizer, _ = build([(weight, DecayedAdam(1e-3, 0, betas=(0.25, 0.9)))])
+    for _ in range(2):
+        weight.weight.grad = torch.tensor([[2.0]])
+        optimizer.step()
+    state = optimizer.state[weight.weight]
+    assert state["exp_avg"].item() == pytest.approx(2 * (1 - 0.25**2))
+    assert state["exp_avg_sq"].item() == pytest.approx(4 * (1 - 0.9**2))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learning_rate": 0, "final_learning_rate": 0}, "learning_rate 0 "),
+        ({"learning_rate": -1e-4}, "learning_rate -0.0001"),
+        ({"learning_rate": 1e-5, "final_learning_rate": 1e-4}, "at least final_learning_rate 0.0001"),
+        ({"final_learning_rate": -1e-5}, "must not be negative"),
+        ({"learning_rate": float("nan")}, "learning_rate nan"),
+        ({"decay_rate": 0.0}, "decay_rate 0.0 must lie in"),
+        ({"decay_rate": 1.1}, "decay_rate 1.1 must lie in"),
+        ({"decay_begin": -1}, "decay_begin -1"),
+        ({"betas": (0.5, 1.5)}, "betas"),
+    ],
+)
+def test_bad_values_are_told_in_a_sentence(values, said):
+    with pytest.raises(ValueError, match=said):
+        DecayedAdam(**values)

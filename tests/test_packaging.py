@@ -1,0 +1,80 @@
+"""The files around the package agree with one another."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import thermoebm
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_lists_the_dependencies_of_pyproject_string_by_string():
+    """conda and pip users get the same ranges: the lists are one list."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pip == [*PROJECT["dependencies"], "-e ."]
+    assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
+
+
+def test_constraints_pin_the_pair_whose_compiled_halves_must_match():
+    """torchvision 0.28 is built against torch 2.13 and no other."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == ["torch==2.13.0", "torchvision==0.28.0"]
+
+
+def test_version_is_the_same_in_the_package_and_in_pyproject():
+    assert thermoebm.__version__ == PROJECT["version"]
+
+
+@pytest.mark.parametrize("target", ["venv", "train", "test", "lint", "format", "clean"])
+def test_makefile_knows_target(target):
+    """make can plan the target (dry run; without one, make exits with 2)."""
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_test_and_train_pass_arguments_on():
+    """ARGS reach pytest and train.py."""
+    for target, program in (("test", "pytest"), ("train", "train.py fit")):
+        command = ["make", "-n", target, "ARGS=--some-flag 3"]
+        plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert re.search(rf"{program}.* --some-flag 3$", plan, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("lint", "test", "status"), [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
+def test_ci_runs_lint_and_tests_and_fails_if_either_does(tmp_path, lint, test, status):
+    """The script itself, with a make that notes its targets and fails as told."""
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci" / "run"
+    script.write_bytes((ROOT / ".ci" / "run").read_bytes())
+    script.chmod((ROOT / ".ci" / "run").stat().st_mode)
+    (tmp_path / "make").write_text(
+        f"#!/bin/sh\necho $1 >> made\ncase $1 in lint) exit {lint};; test) exit {test};; esac\n"
+    )
+    (tmp_path / "make").chmod(0o755)
+    done = subprocess.run([script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False)
+    assert (tmp_path / "made").read_text().split() == ["venv", "lint", "test"]
+    assert bool(done.returncode) == bool(status)
+
+
+def test_no_file_is_long():
+    """About 250 lines is the limit of CONTRIBUTING.md."""
+    files = [*(ROOT / "thermoebm").rglob("*.py"), *(ROOT / "tests").glob("*.py"), *ROOT.glob("*.py")]
+    lengths = {file.name: len(file.read_text().splitlines()) for file in files}
+    assert len(lengths) > 20
+    assert {name: length for name, length in lengths.items() if length > 265} == {}
+
+
+def test_every_config_names_classes_that_exist():
+    """Whatever follows class_path in configs/ can be imported."""
+    names = [n for f in (ROOT / "configs").glob("*.yaml") for n in re.findall(r"class_path: ([\w.]+)", f.read_text())]
+    assert len(names) > 5
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(__import__(module, fromlist=[attribute]), attribute), name

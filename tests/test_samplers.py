@@ -1,0 +1,128 @@
+"""The Langevin kernel against the exact law of its chains on Gaussian targets."""
+
+import math
+
+import pytest
+import torch
+
+from tests.oracle import DTYPE, LinearGaussian
+from thermoebm.densities import GaussianPrior
+from thermoebm.samplers import ULA, run
+from thermoebm.samplers import base as base_module
+
+CHAINS = 100_000
+
+
+def transition(oracle, t, s):
+    """I - s Λ of the kernel on the Gaussian p_t."""
+    return (torch.eye(3, dtype=DTYPE) - s * oracle.precision(t)).detach()
+
+
+@pytest.mark.parametrize("t", [0.0, 0.01, 0.3, 1.0])
+@pytest.mark.parametrize("steps", [1, 20])
+def test_transient_mean_and_covariance(t, steps):
+    """After K steps from N(0, σ0² I), M = I - sΛ: mean (I - M^K) m, covariance σ0² M^2K + 2s Σ_k<K M^2k.
+
+    Standard errors: sqrt(C_ii/n) for a mean and sqrt((C_ii C_jj + C_ij²)/n) for a covariance, n = 100,000 chains.
+    """
+    oracle, s = LinearGaussian(), 0.02
+    rng = torch.Generator().manual_seed(steps)
+    start = oracle.prior_sigma * torch.randn(CHAINS, 3, generator=rng, dtype=DTYPE)
+    noise = torch.randn(steps, CHAINS, 3, generator=rng, dtype=DTYPE)
+    state, _ = run(ULA(s, steps), oracle.power_posterior(t, CHAINS), start, noise)
+
+    m, a = oracle.moments(t)[0].detach(), transition(oracle, t, s)
+    power = torch.linalg.matrix_power
+    mean = m - power(a, steps) @ m
+    covariance = oracle.prior_sigma**2 * power(a, 2 * steps) + 2 * s * sum(power(a, 2 * k) for k in range(steps))
+    variances = covariance.diagonal()
+    mean_error = (variances / CHAINS).sqrt()
+    covariance_error = ((torch.outer(variances, variances) + covariance**2) / CHAINS).sqrt()
+    assert ((state.z.mean(0) - mean).abs() < 4 * mean_error).all()
+    assert ((torch.cov(state.z.T) - covariance).abs() < 4 * covariance_error).all()
+
+
+def test_stationary_variance_of_a_standard_normal():
+    """Exactly 1 / (1 - s/2), s = 0.5: four thirds. Standard error of a variance: v sqrt(2/n)."""
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(60, CHAINS, 1, generator=rng, dtype=DTYPE)
+    state, _ = run(ULA(0.5, 60), GaussianPrior(1.0), torch.zeros(CHAINS, 1, dtype=DTYPE), noise)
+    exact = 1 / (1 - 0.25)
+    assert abs(state.z.var() - exact) < 4 * exact * math.sqrt(2 / CHAINS)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_without_noise_the_drift_is_deterministic(t):
+    """z_K = m + (I - sΛ)^K (z_0 - m)."""
+    oracle, s, steps = LinearGaussian(), 0.02, 15
+    start = torch.randn(7, 3, dtype=DTYPE)
+    state, _ = run(ULA(s, steps), oracle.power_posterior(t, 7), start, torch.zeros(steps, 7, 3, dtype=DTYPE))
+    m = oracle.moments(t)[0].detach()
+    expected = m + (start - m) @ torch.linalg.matrix_power(transition(oracle, t, s), steps)
+    torch.testing.assert_close(state.z, expected, rtol=0, atol=1e-10)
+
+
+def test_sampling_touches_no_parameter():
+    oracle = LinearGaussian()
+    noise = torch.randn(3, 5, 3, dtype=DTYPE)
+    state, info = run(ULA(0.01, 3), oracle.power_posterior(1.0, 5), torch.zeros(5, 3, dtype=DTYPE), noise)
+    assert not state.z.requires_grad
+    assert not info.score.requires_grad
+    assert all(parameter.grad is None for parameter in oracle.parameters)
+
+
+def test_a_differentiable_chain_is_the_same_chain():
+    oracle = LinearGaussian()
+    start, noise = torch.zeros(5, 3, dtype=DTYPE), torch.randn(4, 5, 3, dtype=DTYPE)
+    density = oracle.power_posterior(0.5, 5)
+    plain, _ = run(ULA(0.02, 4), density, start, noise)
+    recorded, _ = run(ULA(0.02, 4), density, start, noise, differentiable=True)
+    torch.testing.assert_close(recorded.z, plain.z, rtol=0, atol=1e-14)
+    assert recorded.z.requires_grad
+
+
+def test_the_memory_of_a_differentiable_chain_does_not_hold_activations():
+    """Between steps only latents are kept: no tensor saved for the backward pass is larger than z."""
+    oracle = LinearGaussian()
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda v: sizes.append(v.numel()) or v, lambda v: v):
+        run(
+            ULA(0.02, 4),
+            oracle.power_posterior(0.5, 50),
+            torch.zeros(50, 3, dtype=DTYPE),
+            torch.randn(4, 50, 3, dtype=DTYPE),
+            differentiable=True,
+        )
+    assert max(sizes, default=0) <= 50 * 3
+
+
+def test_compiled_equals_eager():
+    oracle = LinearGaussian()
+    start, noise = torch.zeros(9, 3, dtype=DTYPE), torch.randn(10, 9, 3, dtype=DTYPE)
+    density = oracle.power_posterior(0.5, 9)
+    eager, _ = run(ULA(0.02, 10), density, start, noise)
+    compiled, _ = run(ULA(0.02, 10), density, start, noise, compiled=True)
+    torch.testing.assert_close(compiled.z, eager.z, rtol=0, atol=1e-10)
+
+
+def test_a_failing_compiler_costs_one_warning_and_nothing_else(monkeypatch):
+    def broken(*args):
+        raise RuntimeError("no compiler here\nand a long story")
+
+    step = base_module._CompiledStep()
+    step.function = broken
+    monkeypatch.setattr(base_module._CompiledStep, "instance", step)
+    start, noise = torch.zeros(2, 3), torch.randn(5, 2, 3)
+    with pytest.warns(UserWarning, match=r"torch.compile failed \(no compiler here\)") as warnings:
+        result, _ = run(ULA(0.1, 5), GaussianPrior(), start, noise, compiled=True)
+    assert len(warnings) == 1
+    torch.testing.assert_close(result.z, run(ULA(0.1, 5), GaussianPrior(), start, noise)[0].z)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [((0.0, 10), "step_size is 0.0"), ((-0.1, 10), "step_size is -0.1"), ((0.1, 0), "num_steps is 0")],
+)
+def test_impossible_kernels(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ULA(*arguments)
