@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
+import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -149,6 +150,10 @@ class SaveConfig(SaveConfigCallback):
         self.config_filename = f"config-resumed-{step}.yaml" if step else "config.yaml"
         self.overwrite = True
         super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint carries its config, so that it can be used without the rest of its run."""
+        checkpoint["config"] = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
 
 
 def choose_threads(model: LatentEBM, batch_size: int) -> int:

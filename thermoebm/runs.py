@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from jsonargparse import ArgumentParser
 from torch import Tensor
 from torchvision.utils import save_image
+
+from thermoebm.modules import LatentEBM
 
 
 def claim(parent: Path) -> Path:
@@ -35,20 +37,15 @@ def run_of(ckpt_path: str | None) -> Path | None:
     return folder.parent if is_last and (folder.parent / "config.yaml").is_file() else None
 
 
-def read_checkpoint(path: str, model: LightningModule) -> dict[str, Any]:
+def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
     """Reads a checkpoint and makes sure that it is one of this model.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read, or its tensors have other names or shapes than the model's.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}).") from error
+    checkpoint = _load(path)
+    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
@@ -59,7 +56,36 @@ def read_checkpoint(path: str, model: LightningModule) -> dict[str, Any]:
     return checkpoint
 
 
+def load_model(path: str | Path) -> LatentEBM:
+    """The model of a checkpoint that train.py wrote, on CPU and in evaluation mode, from the checkpoint alone.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or holds no config.
+    """
+    checkpoint = _load(path)
+    if "model" not in checkpoint.get("config", {}):
+        raise ValueError(f"{path} holds no config: it was not written by train.py.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LatentEBM, "model")
+    model: LatentEBM = parser.instantiate(parser.parse_object({"model": checkpoint["config"]["model"]})).model
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
 def write_samples(samples: Tensor, picture: Tensor, folder: Path) -> None:
     """Writes samples (N, C, H, W) as samples.npy and a picture of them (3, H', W') as samples.png."""
     np.save(folder / "samples.npy", samples.cpu().numpy())
     save_image(picture, folder / "samples.png")
+
+
+def _load(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds; only tensors and plain values are unpickled."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"].items()
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}).") from error
+    return checkpoint

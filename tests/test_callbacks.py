@@ -1,0 +1,254 @@
+"""Alarms sound when they should and not otherwise; pictures show what they say."""
+
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from thermoebm.callbacks import (
+    EnergyAlarm,
+    IntegrandPlot,
+    Progress,
+    ReconstructionGrid,
+    SampleGrid,
+    ZeroGradientAlarm,
+)
+from thermoebm.callbacks.integrand import integrand_figure
+from thermoebm.callbacks.pictures import image_grid
+from thermoebm.data import Digits
+from thermoebm.modules import LatentEBM
+from thermoebm.networks import Energy
+from thermoebm.objectives import MaximumLikelihood, Objective, Output, ThermodynamicIntegration
+from thermoebm.samplers import ULA
+from thermoebm.schedules import PowerLaw
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """Trains a model for two batches an epoch with one callback; warnings are errors unless a test expects them."""
+
+    def fit(model: LatentEBM, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=pl.loggers.TensorBoardLogger(tmp_path, name="", version=""),
+            callbacks=[callback],
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            limit_train_batches=2,
+            limit_val_batches=1,
+            log_every_n_steps=1,
+            **({"max_epochs": 1, "num_sanity_val_steps": 0} | arguments),
+        )
+        trainer.fit(model, datamodule=Digits(batch_size=20))
+        return trainer
+
+    return fit
+
+
+# Alarms
+
+
+def test_an_energy_without_gradient_is_reported_with_the_objective(small_model, fit):
+    """Estimator 'detached' is how the published runs lost their energy."""
+    model = small_model(objective=ThermodynamicIntegration("detached", PowerLaw(2)))
+    with pytest.warns(UserWarning, match=r"The energy received an exactly zero gradient.*estimator='detached'") as seen:
+        fit(model, ZeroGradientAlarm())
+    assert len([w for w in seen if "zero gradient" in str(w.message)]) == 1  # the generator learns
+
+
+@pytest.mark.parametrize("estimator", ["contrastive", "endpoints", "pathwise"])
+def test_networks_that_learn_are_not_reported(small_model, fit, estimator):
+    """The warning would be an error here."""
+    fit(small_model(objective=ThermodynamicIntegration(estimator, PowerLaw(2))), alarm := ZeroGradientAlarm())
+    assert alarm._largest.keys() == {"energy", "generator"}
+
+
+def test_a_network_frozen_on_purpose_is_not_reported(small_model, fit):
+    model = small_model(objective=ThermodynamicIntegration("detached", PowerLaw(2)))
+    model.energy.requires_grad_(False)
+    assert fit(model, ZeroGradientAlarm()).global_step == 2
+
+
+class EnergyOnly(Objective):
+    """A loss that leaves the generator out, and is zero except at every n-th step."""
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
+    def __call__(self, model: Any, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
+        loss = model.energy(model.sample_prior(4, rng)).mean() * float((step or 0) % self.every == 0)
+        return Output(loss, None, {})
+
+
+def test_a_network_outside_the_graph_is_reported(small_model, fit):
+    """Its gradients are None rather than zero."""
+    with pytest.warns(UserWarning, match="The generator received an exactly zero gradient") as seen:
+        fit(small_model(objective=EnergyOnly()), ZeroGradientAlarm())
+    assert not [w for w in seen if "The energy" in str(w.message)]
+
+
+def test_one_batch_with_a_gradient_is_enough(small_model, fit):
+    """Only a whole epoch of zeros is a fault."""
+    model = small_model(objective=EnergyOnly(every=2))
+    model.generator.requires_grad_(False)
+    assert fit(model, ZeroGradientAlarm()).global_step == 2
+
+
+class Linear(Energy):
+    """f(z) = a·z + 10 with fixed a."""
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.latent_dim = len(slope)
+        self.slope = torch.nn.Parameter(slope)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z @ self.slope + 10
+
+
+def test_energy_alarm_logs_tilt_and_mean_square_of_a_linear_energy(small_model, fit):
+    """ULA on N(σ²a, σ²I): E[f] - E_π0[f] = σ²|a|² (1 - (1 - s/σ²)^K), E[z²] by its own variance σ²/(1 - s/2σ²)."""
+    slope, sigma, s, k = torch.full((8,), 0.5 / math.sqrt(8)), 2.0, 0.4, 60
+    model = small_model(energy=Linear(slope), prior_sigma=sigma, prior_sampler=ULA(s, k))
+    model.energy.requires_grad_(False)
+    logged = fit(model, EnergyAlarm(count=4096)).callback_metrics
+    # Standard errors over 4,096 chains: |a| sqrt((4.21 + 4) / 4096) = 0.022 and 1.05 sqrt(2 / (8 · 4096)) = 0.0083.
+    assert logged["prior/energy_tilt"] == pytest.approx(4 * 0.25 * (1 - 0.9**k), abs=4 * 0.022)
+    assert logged["prior/mean_square"] == pytest.approx(4 * 0.25 / 8 + 1 / 0.95, abs=4 * 0.0083)
+
+
+def test_a_fresh_energy_raises_no_alarm(small_model, fit):
+    assert abs(fit(small_model(), EnergyAlarm()).callback_metrics["prior/energy_tilt"]) < 4
+
+
+@pytest.mark.parametrize(
+    ("prior_sampler", "weight", "said"),
+    [
+        (ULA(0.1, 30), 300.0, r"f\] is \S*e\+\d\d "),  # the tilt explodes
+        (ULA(2.5, 30), 0.0, r"f\] is 0 .* chains \S*e\+\d\d "),  # the chains do: |1 - s| > 1
+        (ULA(0.1, 30), math.nan, r"f\] is nan "),
+    ],
+)
+def test_energies_and_chains_that_run_away_are_reported(small_model, fit, prior_sampler, weight, said):
+    model = small_model(prior_sampler=prior_sampler, objective=MaximumLikelihood())
+    model.energy.requires_grad_(False)
+    for p in model.energy.parameters():
+        p.fill_(weight)
+    with pytest.warns(UserWarning, match=f"The energy is running away at epoch 0: .*{said}"):
+        fit(model, EnergyAlarm())
+
+
+# Pictures
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The levels (H, W, 3) of a PNG."""
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_image_grid_shows_every_pixel_where_it_belongs():
+    """Row by row, each pixel of an 8x8 image six wide, white between, clamped to the range."""
+    images = torch.linspace(-1.5, 1.5, 3 * 64).view(3, 1, 8, 8)
+    grid = image_grid(images, columns=2)
+    assert grid.shape == (3, 2 * 52 + 4, 2 * 52 + 4)
+    expected = torch.ones_like(grid)
+    for i, image in enumerate(images.clamp(-1, 1)):
+        top, left = 4 + 52 * (i // 2), 4 + 52 * (i % 2)
+        for row in range(48):
+            for column in range(48):
+                expected[:, top + row, left + column] = (image[0, row // 6, column // 6] + 1) / 2
+    torch.testing.assert_close(grid, expected)
+    assert image_grid(torch.zeros(2, 3, 64, 64), 2).shape == (3, 72, 140)  # large images keep their size
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(10, 30), (12, 30), (40, 7)])
+def test_reconstructions_stand_below_their_originals(count, held_out):
+    """Originals in odd rows, also where the last row is not full or there are fewer held-out images."""
+    x = torch.linspace(-1, 1, held_out).view(-1, 1, 1, 1).expand(-1, 1, 48, 48)
+    trainer: Any = SimpleNamespace(val_dataloaders=x.split(4))
+    model: Any = SimpleNamespace(device="cpu", stream=lambda name: None, reconstruct=lambda x, rng: -x)
+    grid = ReconstructionGrid(count=count, columns=5).picture(trainer, model)
+    shown = min(count, held_out)
+    assert grid.shape == (3, 2 * math.ceil(shown / 5) * 52 + 4, 5 * 52 + 4)
+    for i in range(shown):
+        centre = grid[0, 30 + 104 * (i // 5) :, 30 + 52 * (i % 5)]
+        torch.testing.assert_close(centre[[0, 52]], torch.stack([x[i, 0, 0, 0] + 1, 1 - x[i, 0, 0, 0]]) / 2)
+
+
+def test_pictures_are_written_every_nth_epoch_and_at_the_end(small_model, fit, tmp_path):
+    """Epochs 2 and 3 of 3, as PNG and, pixel by pixel the same, in TensorBoard under the step reached."""
+    fit(small_model(), SampleGrid(every_n_epochs=2, count=6, columns=3), max_epochs=3)
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["epoch-0002.png", "epoch-0003.png"]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    images = events.Images("samples")
+    assert [image.step for image in images] == [4, 6]
+    for image, name in zip(images, ("epoch-0002.png", "epoch-0003.png"), strict=True):
+        (tmp_path / "decoded.png").write_bytes(image.encoded_image_string)
+        picture, decoded = pixels(tmp_path / "samples" / name), pixels(tmp_path / "decoded.png")
+        assert picture.shape == (2 * 52 + 4, 3 * 52 + 4, 3)
+        assert abs(picture - decoded).max() <= 1  # one rounds to the nearest level, the other down
+
+
+@pytest.mark.parametrize("callback", [ReconstructionGrid(1, 4, 2), IntegrandPlot(1, 4)])
+def test_pictures_of_held_out_images_need_no_sanity_check(small_model, fit, tmp_path, callback):
+    """Nothing has loaded the held-out images before the first picture, validation being due at epoch 10."""
+    fit(small_model(), callback, check_val_every_n_epoch=10)
+    assert (tmp_path / callback.name / "epoch-0001.png").is_file()
+
+
+def test_drawing_does_not_change_what_is_learned(small_model, fit):
+    """Pictures and alarms draw from streams of their own: weights are the same with and without, bit by bit."""
+    weights = []
+    for callback in (pl.Callback(), SampleGrid(1, 4, 2), EnergyAlarm(), ReconstructionGrid(1, 4, 2)):
+        model = small_model()
+        fit(model, callback, num_sanity_val_steps=1)
+        weights.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert all(torch.equal(w, weights[0]) for w in weights)
+
+
+def test_integrand_figure_draws_the_ladder_and_its_numbers():
+    """The line is (t, E), and the title has the trapezium and both Riemann sums as numpy computes them."""
+    t, e = np.linspace(0, 1, 6) ** 3, np.array([-900.0, -310.0, -120.0, -40.0, -11.5, 3.25])
+    (axes,) = integrand_figure(torch.tensor(t), torch.tensor(e), power=3).axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([t, e], 1))
+    numbers = [float(n) for n in re.findall(r"(?:=|trapezium|sum) (-?[\d.]+)", axes.get_title())]
+    area = float(((e[1:] + e[:-1]) / 2 * np.diff(t)).sum())
+    expected = [3, area, float((e[:-1] * np.diff(t)).sum()), float((e[1:] * np.diff(t)).sum())]
+    np.testing.assert_allclose(numbers, expected, atol=0.05 + 1e-9)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_integrand_is_drawn_at_the_temperatures_of_the_objective_if_it_has_any(small_model, fit, tmp_path, own):
+    objective = ThermodynamicIntegration("endpoints", PowerLaw(3)) if own else MaximumLikelihood()
+    model = small_model(objective=objective, evidence_schedule=PowerLaw(4))
+    ladder, seen = model.ladder, []
+    model.ladder = lambda x, schedule, rng: seen.append((len(x), schedule)) or ladder(x, schedule, rng)
+    fit(model, IntegrandPlot(1, count=7), num_sanity_val_steps=1, check_val_every_n_epoch=2)
+    assert seen[-1] == (7, PowerLaw(3 if own else 4))
+    assert pixels(tmp_path / "integrand" / "epoch-0001.png").shape == (420, 640, 3)
+
+
+@pytest.mark.parametrize("make", [SampleGrid, ReconstructionGrid, IntegrandPlot])
+def test_intervals_below_one_are_refused(make):
+    with pytest.raises(ValueError, match=f"{make.__name__}: every_n_epochs is 0; it must be at least 1"):
+        make(every_n_epochs=0)
+
+
+def test_progress_ends_with_all_steps_and_the_last_loss(small_model, fit, capsys):
+    """Four of four steps, and a loss that is the one logged."""
+    trainer = fit(small_model(), Progress(), max_epochs=2)
+    last = re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
+    assert " 4/4 " in last
+    (loss,) = re.findall(r"loss=([-\d.e+]+)", last)
+    assert float(loss) == pytest.approx(trainer.callback_metrics["train/loss"].item(), rel=1e-3)

@@ -1,0 +1,336 @@
+"""The command line: what a run leaves behind, what resuming repeats, and faults told in a sentence."""
+
+import contextlib
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from thermoebm.cli import CLI, choose_threads
+from thermoebm.data import Digits
+from thermoebm.networks import ConvGenerator
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ["--config", str(ROOT / "configs" / "digits.yaml")]
+SHORT = [
+    *CONFIG,
+    *("--model.prior_sampler.num_steps", "5"),
+    *("--model.posterior_sampler.num_steps", "3"),
+    *("--model.compile", "off"),
+    *("--model.energy_optimizer.decay_begin", "0"),
+    *("--model.generator_optimizer.decay_begin", "0"),
+    *("--data.num_val", "75"),
+    *("--trainer.enable_progress_bar", "false"),
+    *("--trainer.check_val_every_n_epoch", "2"),
+    *("--trainer.log_every_n_steps", "1"),
+    *("--trainer.max_epochs", "1"),
+]
+
+
+def cli(*arguments: Any, printed: io.StringIO | None = None) -> tuple[CLI, str]:
+    """Runs train.py with these arguments in this process; returns it and what it printed."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed or io.StringIO()) as out:
+        patch.setattr(sys, "argv", ["train.py"])
+        patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own CLI calls what has been renamed
+        return CLI([*map(str, arguments)]), out.getvalue()
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+class Pair(NamedTuple):
+    whole: Path  # a run of four epochs
+    parts: Path  # the same, killed in its third epoch and resumed
+    said: str  # what the resumed run printed
+
+
+def train_twice(parent: Path, *arguments: str) -> Pair:
+    settings = ["fit", *SHORT, *arguments]
+    torch._dynamo.reset()
+    cli(*settings, "--runs", parent / "whole", "--trainer.max_epochs", 4)
+    torch._dynamo.reset()
+    cli(*settings, "--runs", parent / "parts", "--trainer.max_epochs", 2)
+    whole, parts = parent / "whole" / "digits" / "0", parent / "parts" / "digits" / "0"
+    with (parts / "metrics.csv").open("a", newline="") as file:  # logged after the checkpoint, before the kill
+        names = list(rows(whole)[0])
+        csv.DictWriter(file, names).writerows(r for r in rows(whole) if 40 <= int(r["step"]) < 55)
+    torch._dynamo.reset()
+    last = parts / "checkpoints" / "last.ckpt"
+    _, said = cli(*settings, "--runs", parent / "elsewhere", "--trainer.max_epochs", 4, "--ckpt_path", last)
+    return Pair(whole, parts, said)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Pair:
+    with contextlib.chdir(cwd := tmp_path_factory.mktemp("cwd")):
+        pair = train_twice(tmp_path_factory.mktemp("runs"))
+    assert list(cwd.iterdir()) == []  # nothing is written outside the run's directory
+    return pair
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
+    files = {str(p.relative_to(pair.whole)).split(".out.")[0] for p in pair.whole.rglob("*") if p.is_file()}
+    pictures = {f"{name}/epoch-0004.png" for name in ("samples", "reconstructions", "integrand")}
+    assert files >= {"config.yaml", "metrics.csv", "events", "checkpoints/last.ckpt", *pictures}
+    columns = set(rows(pair.whole)[0])
+    shared = {"loss", "nll", "left_sum", "right_sum", "log_likelihood", "energy_posterior", "energy_prior"}
+    assert columns == {
+        *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "val/evidence", "val/reconstruction_error"),
+        *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),
+    }
+
+
+def test_metrics_have_a_row_for_each_step_and_validation(pair):
+    """Four epochs of 20 batches; the held-out evidence after the second and the fourth; both sums enclose it."""
+    table = rows(pair.whole)
+    assert [int(r["step"]) for r in table if r["train/loss"]] == list(range(80))
+    evaluated = [r for r in table if r["val/evidence"]]
+    assert [int(r["epoch"]) for r in evaluated] == [1, 3]
+    for r in evaluated:
+        assert float(r["val/left_sum"]) < float(r["val/evidence"]) < float(r["val/right_sum"])
+    assert float(evaluated[1]["val/evidence"]) > float(evaluated[0]["val/evidence"])  # it learns
+
+
+def test_the_objectives_evidence_is_logged_only_where_it_was_measured(pair):
+    """evidence_every is 10: eight values in 80 steps, not each one repeated ten times."""
+    values = [r["train/nll"] for r in rows(pair.whole) if r["train/nll"]]
+    assert len(values) == len(set(values)) == 8
+
+
+@pytest.mark.parametrize("which", ["whole", "parts"])
+def test_tensorboard_shows_what_the_table_says(pair, which):
+    """The loss at every step once, also after resuming."""
+    run = getattr(pair, which)
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload().Scalars("train/loss")
+    table = {int(r["step"]): float(r["train/loss"]) for r in rows(run) if r["train/loss"]}
+    assert [e.step for e in events] == list(table)
+    np.testing.assert_allclose([e.value for e in events], list(table.values()), rtol=1e-6)
+
+
+def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
+    """Two runs get two directories; each says where it is; the second leaves the first alone."""
+    arguments = ["fit", *SHORT, "--trainer.limit_train_batches", 1, "--runs", tmp_path / "all"]
+    _, said = cli(*arguments)
+    first = tmp_path / "all" / "digits" / "0"
+    before = {p: p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    _, said_next = cli(*arguments)
+    for number, text in enumerate((said, said_next)):
+        begin, close = text.splitlines()
+        run = tmp_path / "all" / "digits" / str(number)
+        assert run.is_dir()
+        assert begin.endswith(f"1 thread(s); run in {run}")
+        assert f"are in {run}; tensorboard --logdir {tmp_path / 'all'}" in close
+    assert {p: p.read_bytes() for p in first.rglob("*") if p.is_file()} == before
+
+
+# Resuming
+
+
+def assert_same(pair: Pair) -> None:
+    """Bit by bit: weights, both moments of Adam, learning rates, progress, and the metrics as text."""
+    whole, parts = checkpoint(pair.whole), checkpoint(pair.parts)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        torch.testing.assert_close(parts[key], whole[key], rtol=0, atol=0)
+    assert (pair.parts / "metrics.csv").read_text() == (pair.whole / "metrics.csv").read_text()
+    for name in ("samples", "reconstructions", "integrand"):
+        pictures = [(run / name / "epoch-0004.png").read_bytes() for run in (pair.whole, pair.parts)]
+        assert pictures[0] == pictures[1]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(pair):
+    assert_same(pair)
+    group = checkpoint(pair.parts)["optimizer_states"][0]["param_groups"][0]
+    assert group["lr"] < group["initial_lr"]  # the decay is part of what was repeated
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+def test_a_resumed_run_is_the_uninterrupted_one_when_compiled(tmp_path):
+    assert_same(train_twice(tmp_path, "--model.compile", "on"))
+
+
+def test_resuming_goes_on_in_the_runs_own_directory(pair):
+    """No second directory, the first config kept beside the new one, and a closing line that finds it."""
+    assert [p.name for p in pair.parts.parent.iterdir()] == ["0"]
+    assert not (pair.parts.parents[2] / "elsewhere").exists()
+    epochs = [yaml.safe_load(p.read_text())["trainer"]["max_epochs"] for p in sorted(pair.parts.glob("config*.yaml"))]
+    assert sorted(epochs) == [2, 4]
+    folder, _, logdir = pair.said.splitlines()[-1].partition("; tensorboard --logdir ")
+    assert folder.endswith(f"are in {pair.parts}")
+    assert Path(logdir) in pair.parts.parents
+
+
+# Other subcommands and configs
+
+
+def test_validate_and_test_evaluate_the_checkpoint(pair, tmp_path):
+    """validate finds the evidence that training logged last; test has noise of its own."""
+    last = ["--ckpt_path", pair.whole / "checkpoints" / "last.ckpt", "--runs", tmp_path / "none"]
+    logged = float(next(r for r in reversed(rows(pair.whole)) if r["val/evidence"])["val/evidence"])
+    validated = cli("validate", *SHORT, *last)[0].trainer.callback_metrics["val/evidence"]
+    tested = cli("test", *SHORT, *last)[0].trainer.callback_metrics["test/evidence"]
+    assert validated == pytest.approx(logged, rel=1e-6)
+    assert tested != validated
+    assert abs(tested - validated) < 0.1 * abs(validated)
+    assert not (tmp_path / "none").exists()
+
+
+def test_predict_writes_samples_of_the_checkpoint(pair):
+    """As many as asked for, the same each time, in a folder of the run; fewer are the first of more."""
+    last = ["--ckpt_path", pair.whole / "checkpoints" / "last.ckpt"]
+    saved = ["--config", pair.whole / "config.yaml"]
+    samples = []
+    for number, count in enumerate((7, 7, 150)):
+        _, said = cli("predict", *saved, *last, "--num_samples", count)
+        folder = pair.whole / "predict" / str(number)
+        assert said.startswith(f"{count} samples are in {folder}")
+        assert (folder / "samples.png").is_file()
+        samples.append(np.load(folder / "samples.npy"))
+        assert samples[-1].shape == (count, 1, 8, 8)
+        assert abs(samples[-1]).max() <= 1
+    assert np.array_equal(samples[0], samples[1])
+    assert len(np.unique(samples[2].reshape(150, -1), axis=0)) == 150
+
+
+@pytest.mark.parametrize(
+    ("overlay", "name", "objective"),
+    [
+        (None, "digits", "ThermodynamicIntegration(estimator='endpoints', "),
+        ("mle", "mle", "MaximumLikelihood()"),
+        ("ti", "ti", "ThermodynamicIntegration(estimator='contrastive', "),
+    ],
+)
+def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, overlay, name, objective):
+    more = ["--config", ROOT / "configs" / f"{overlay}.yaml"] if overlay else []
+    with contextlib.chdir(tmp_path):
+        program, _ = cli("fit", *SHORT, *more, "--trainer.fast_dev_run", "true", "--seed_everything", 3)
+    assert repr(program.model.objective).startswith(objective)
+    assert program.config.fit.name == name
+    assert (program.model.seed, program.datamodule.seed) == (3, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_printed_and_saved_configs_reproduce_the_run(pair, tmp_path):
+    """Printing what was printed changes nothing, and a run's own config.yaml repeats its numbers."""
+    texts = []
+    for source in (SHORT, ["--config", tmp_path / "printed.yaml"]):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            cli("fit", *source, "--print_config", printed=(printed := io.StringIO()))
+        texts.append(printed.getvalue())
+        (tmp_path / "printed.yaml").write_text(texts[0])
+    assert texts[0] == texts[1]
+    assert len(yaml.safe_load(texts[0])["model"]["init_args"]) > 10
+    cli("fit", "--config", pair.whole / "config.yaml", "--runs", tmp_path, "--trainer.max_epochs", 1)
+    again = [r["train/loss"] for r in rows(tmp_path / "digits" / "0") if r["train/loss"]]
+    assert again == [r["train/loss"] for r in rows(pair.whole) if r["train/loss"]][:20]
+
+
+def test_validation_works_under_lightnings_default_of_inference_mode(small_model):
+    """Without the command line, a plain Trainer measures the same evidence: Langevin's gradients are enabled by it."""
+    measured = []
+    for mode in (True, False):
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, inference_mode=mode)
+        (metrics,) = trainer.validate(small_model(), datamodule=Digits(num_val=75), verbose=False)
+        measured.append(metrics["val/evidence"])
+    assert measured[0] == measured[1]
+    assert np.isfinite(measured[0])
+
+
+def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, tmp_path):
+    """auto: one core for 8x8 digits and for one image of 32x32, all of them for a batch of these."""
+    torch.set_num_threads(2)
+    assert choose_threads(small_model(), 75) == 1
+    larger = small_model(generator=ConvGenerator(8, (3, 32, 32), features=8))  # 8.5 million operations an image
+    assert [choose_threads(larger, batch_size) for batch_size in (75, 1)] == [2, 1]
+    for threads, number in (("auto", 1), (2, 2)):
+        cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)
+        assert torch.get_num_threads() == number
+
+
+# Faults
+
+
+FAULTS = {
+    "unknown field": (["--model.foo", 3], "'foo' is not accepted; --print_config lists every field"),
+    "unknown option": (["--trainer.maxepochs", 3], "trainer.maxepochs"),
+    "no config": (["--config", "absent.yaml"], "absent.yaml"),
+    "unknown class": (["--model.objective", "thermoebm.objectives.Nope"], "Nope"),
+    "step size": (["--model.prior_sampler.step_size", -1], "ULA: step_size is -1.0; it must be positive."),
+    "N_t": (["--model.objective.schedule.num_temperatures", 0], "num_temperatures is 0;"),
+    "p": (["--model.objective.schedule.power", 0], "power is 0.0; it must be positive"),
+    "estimator": (["--model.objective.estimator", "foo"], "'endpoints', 'detached', 'contrastive', 'pathwise'"),
+    "image size": (["--model.generator.image_shape", "[1,9,9]"], "size 8, 16, 28, 32, 64, 128 with 1 or 3"),
+    "image shape": (["--model.generator.image_shape", "[3,8,8]"], "(3, 8, 8), the data set has (1, 8, 8);"),
+    "latent": (["--model.energy.latent_dim", 17], "takes latents of size 17, the generator of size"),
+    "batch": (["--data.batch_size", 2000], "one batch takes 2000"),
+    "rate": (["--model.energy_optimizer.learning_rate", -1], "learning_rate -1.0 must be positive"),
+    "betas": (["--model.energy_optimizer.betas", "[0.5,1.5]"], "betas"),
+    "seed": (["--seed_everything", -1], "-1"),
+    "threads": (["--threads", 0], "0"),
+    "clipping": (["--trainer.gradient_clip_val", 1.0], "clip"),
+    "accumulation": (["--trainer.accumulate_grad_batches", 2], "accumulat"),
+    "checkpoint": (["--ckpt_path", "absent/last.ckpt"], "There is no checkpoint absent/last.ckpt."),
+}
+
+
+def assert_fault(capsys, runs: Path, said: str, *arguments: Any) -> None:
+    """One line on stderr that begins with `error: `, exit code 2, and no run directory."""
+    with pytest.raises(SystemExit) as ended:
+        cli(*arguments, "--runs", runs)
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_told_in_a_sentence_before_anything_is_written(capsys, tmp_path, fault):
+    arguments, said = FAULTS[fault]
+    assert_fault(capsys, tmp_path / "runs", said, "fit", *SHORT, *arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
+def test_float16_on_a_cpu_is_refused_rather_than_replaced(capsys, tmp_path):
+    said = "precision 16-mixed needs a CUDA device; use 32-true or bf16-mixed on this machine."
+    assert_fault(capsys, tmp_path / "runs", said, "fit", *SHORT, "--trainer.precision", "16-mixed")
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_of_another_model_is_refused_by_every_subcommand(pair, capsys, tmp_path, subcommand):
+    """Lightning's own CLI would take the checkpoint's settings in place of those configured."""
+    other = ["--model.energy.latent_dim", 9, "--model.generator.latent_dim", 9]
+    last = pair.whole / "checkpoints" / "last.ckpt"
+    before = (pair.whole / "metrics.csv").read_bytes(), last.read_bytes()
+    said = f"{last} is of another model: energy.layers.0.weight is"
+    assert_fault(capsys, tmp_path / "runs", said, subcommand, *SHORT, *other, "--ckpt_path", last)
+    assert ((pair.whole / "metrics.csv").read_bytes(), last.read_bytes()) == before
+
+
+def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path):
+    """train.py as a user starts it, from another folder."""
+    command = [sys.executable, ROOT / "train.py", "fit", *CONFIG, "--data.batch_size", "2000"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: Digits: 1500 training and 297 held-out images; one batch takes 2000")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
