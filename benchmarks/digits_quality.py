@@ -1,8 +1,8 @@
 """How good are the digits? A table of checkpoints: python benchmarks/digits_quality.py runs/*/*/checkpoints/last.ckpt
 
-For 1,000 samples of each model: the share of each digit by a 3-nearest-neighbour classifier on the real training digits,
-and the unbiased MMD² (Gaussian kernel, γ = 0.05, pixels in [-1, 1]) against the held-out digits. The features are the
-pixels, so this is no Inception distance.
+For 1,000 samples of each model: the share of each digit by a 3-nearest-neighbour classifier on the real training
+digits, and the unbiased MMD² (Gaussian kernel, γ = 0.05, pixels in [-1, 1]) against the held-out digits. The features
+are the pixels, so this is no Inception distance.
 """
 
 import argparse

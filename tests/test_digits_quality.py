@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     for process in processes:
         output, _ = process.communicate()
         assert process.returncode == 0, output
-        assert "Warning" not in output
+        assert "warning" not in output.lower()
     return folder
 
 

@@ -22,9 +22,9 @@ def test_a_stream_repeats_whatever_was_drawn_in_between():
 
 
 def test_a_stream_leaves_torchs_own_generator_alone():
-    torch.manual_seed(0)
+    torch.manual_seed(1234)
     expected = torch.randn(3)
-    torch.manual_seed(0)
+    torch.manual_seed(1234)
     normal(0, "training")
     assert torch.equal(torch.randn(3), expected)
 
@@ -51,9 +51,12 @@ def test_streams_of_different_keys_are_uncorrelated(a, b):
 
 
 def test_streams_of_consecutive_steps_do_not_overlap():
-    """The first draws of 20,000 steps are distinct and standard normal: no two steps share a generator state."""
+    """The first draws of 20,000 steps are distinct and standard normal.
+
+    A CPU generator takes 32 bits of its seed: of n streams n²/2³³ pairs coincide, 0.05 here; 3 with probability 2e-5.
+    """
     first = torch.cat([normal(0, "training", 0, step, count=1) for step in range(20_000)])
-    assert len(first.unique()) == 20_000
+    assert len(first.unique()) > 20_000 - 3
     # Standard errors 1/sqrt(2e4) = 0.0071 of the mean and of the lag-1 correlation, sqrt(2/2e4) = 0.01 of the variance.
     assert abs(first.mean()) < 4 * 0.0071
     assert abs(first.var() - 1) < 4 * 0.01

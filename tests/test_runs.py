@@ -72,7 +72,7 @@ def test_faults_of_a_checkpoint_are_told_in_a_sentence(tmp_path, small_model):
         "empty": b"",
         "truncated": whole[: len(whole) // 2],
         "other": torch_bytes(tmp_path, [1, 2, 3]),
-        "code": torch_bytes(tmp_path, {"state_dict": Path}),
+        "code": torch_bytes(tmp_path, {"state_dict": {}, "more": Path}),
     }
     for name, content in not_readable.items():
         (tmp_path / name).write_bytes(content)

@@ -10,16 +10,15 @@ import torch
 import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from thermoebm import runs
-from thermoebm.callbacks import EnergyAlarm, Progress, ZeroGradientAlarm
+from thermoebm.callbacks import EnergyAlarm, Progress, RunDirectory, ZeroGradientAlarm
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import ImageDataModule
-from thermoebm.loggers import MetricsCSV
 from thermoebm.modules import LatentEBM
 
 # Below this many floating-point operations for one pass of a batch through the generator, waking a second thread
@@ -78,22 +77,25 @@ class CLI(LightningCLI):
             fail(f"precision {precision} needs a CUDA device; use 32-true or bf16-mixed on this machine.")
         try:
             super().instantiate_classes()
-            self.datamodule.prepare_data()
-            self.datamodule.setup()
-            self.model.check_images(self.datamodule.image_shape)
-            ckpt_path = self._get(self.config_init, "ckpt_path")
-            self.checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(innermost(error))
         threads = self._get(self.config_init, "threads")
         torch.set_num_threads(choose_threads(self.model, self.datamodule.batch_size) if threads == "auto" else threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        fit = self.subcommand == "fit"
+        """Checks data and checkpoint, and adds what every run has: its directory, the alarms and one progress bar."""
+        self.datamodule.prepare_data()
+        self.datamodule.setup()
+        self.model.check_images(self.datamodule.image_shape)
+        ckpt_path = self._get(self.config_init, "ckpt_path")
+        self.checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
         trainer_config = self._get(self.config_init, "trainer")
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
-        if fit:
-            callbacks += [ZeroGradientAlarm(), EnergyAlarm()]
+        if self.subcommand == "fit":
+            name, parent = self._get(self.config_init, "name"), Path(self._get(self.config_init, "runs"))
+            step = self.checkpoint["global_step"] if self.checkpoint else None
+            self.run_directory = RunDirectory(parent / name, ckpt_path, step)
+            callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm()]
             if trainer_config["enable_progress_bar"] is not False:
                 callbacks += [Progress()]
         elif self.subcommand == "predict":
@@ -103,30 +105,17 @@ class CLI(LightningCLI):
     # Each subcommand
 
     def before_fit(self) -> None:
-        """Claims the run's directory, or goes on in that of the checkpoint."""
-        name, parent = self._get(self.config_init, "name"), self._get(self.config_init, "runs")
-        if self._get(self.config_init, "trainer").fast_dev_run:
-            self.run_dir = None
-            return
-        ckpt_path, step = self._get(self.config_init, "ckpt_path"), None
-        self.run_dir = runs.run_of(ckpt_path)
-        if self.run_dir is None:
-            self.run_dir = runs.claim(Path(parent) / name)
-        elif self.checkpoint is not None:
-            step = self.checkpoint["global_step"]
-        tensorboard = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=step)
-        self.trainer.loggers = [tensorboard, MetricsCSV(self.run_dir, resume_step=step)]
         generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
         say(
             f"{type(self.model.objective).__name__} on {len(self.datamodule.train_images)} images; generator "
             f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
-            f"{torch.get_num_threads()} thread(s); run in {self.run_dir}"
+            f"{torch.get_num_threads()} thread(s)"
         )
 
     def after_fit(self) -> None:
-        if self.run_dir is not None and self.trainer.is_global_zero:
+        if self.run_directory.path is not None:
             parent = self._get(self.config_init, "runs")
-            say(f"Samples, metrics.csv and checkpoints are in {self.run_dir}; tensorboard --logdir {parent}")
+            say(f"Samples, metrics.csv and checkpoints are in {self.run_directory.path}; tensorboard --logdir {parent}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""
@@ -146,8 +135,8 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit" or trainer.log_dir is None:
             return
-        step = self.config.get("ckpt_path") and len(list(Path(trainer.log_dir).glob("config*.yaml")))
-        self.config_filename = f"config-resumed-{step}.yaml" if step else "config.yaml"
+        earlier = len(list(Path(trainer.log_dir).glob("config*.yaml")))
+        self.config_filename = f"config-resumed-{earlier}.yaml" if earlier else "config.yaml"
         self.overwrite = True
         super().setup(trainer, pl_module, stage)
 
@@ -164,19 +153,23 @@ def choose_threads(model: LatentEBM, batch_size: int) -> int:
 
 
 def quieten() -> None:
-    """Silences what Lightning says about things that are as they should be here."""
+    """Silences what Lightning says about things that are as they should be here, and shows warnings as one line."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for hint in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
         ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
+@rank_zero_only
 def say(message: str) -> None:
+    """Prints one line, once however many processes there are."""
     print(message, flush=True)
 
 

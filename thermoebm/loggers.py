@@ -27,11 +27,8 @@ class MetricsCSV(Logger):
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []
-        if resume_step is not None and self.path.is_file():
-            table = pd.read_csv(self.path)
-            table = table[table["step"] <= resume_step]
-            self._columns = list(table.columns)
-            self._replace(table)
+        if resume_step is not None:
+            self._drop_after(resume_step)
 
     @property
     def name(self) -> str:
@@ -70,6 +67,13 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+    @rank_zero_only
+    def _drop_after(self, step: int) -> None:
+        if self.path.is_file():
+            table = pd.read_csv(self.path)
+            self._columns = list(table.columns)
+            self._replace(table[table["step"] < step])
 
     def _replace(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,5 +4,14 @@ from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.progress import Progress
+from thermoebm.callbacks.run_directory import RunDirectory
 
-__all__ = ["EnergyAlarm", "IntegrandPlot", "Progress", "ReconstructionGrid", "SampleGrid", "ZeroGradientAlarm"]
+__all__ = [
+    "EnergyAlarm",
+    "IntegrandPlot",
+    "Progress",
+    "ReconstructionGrid",
+    "RunDirectory",
+    "SampleGrid",
+    "ZeroGradientAlarm",
+]

@@ -10,13 +10,14 @@ from thermoebm.modules import LatentEBM
 
 
 class ZeroGradientAlarm(pl.Callback):
-    """Warns when a trainable network received an exactly zero gradient over a whole epoch.
+    """Warns once when a trainable network received an exactly zero gradient over a whole epoch.
 
     That is how the published runs of the report went wrong: their energy never left its initialisation.
     """
 
     def __init__(self) -> None:
         self._largest: dict[str, Tensor] = {}
+        self._told: set[str] = set()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._largest = {}
@@ -33,7 +34,9 @@ class ZeroGradientAlarm(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         objective = getattr(pl_module, "objective", None)
         for name, _ in _trainable_networks(pl_module):
-            if name not in self._largest or self._largest[name].item() == 0:
+            learns = name in self._largest and self._largest[name].item() > 0
+            if not learns and name not in self._told:
+                self._told.add(name)
                 rank_zero_warn(
                     f"The {name} received an exactly zero gradient over the whole of epoch {trainer.current_epoch} "
                     f"and does not learn: choose another objective than {objective!r}, or freeze the {name} on purpose."
@@ -45,7 +48,7 @@ def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module
 
 
 class EnergyAlarm(pl.Callback):
-    """Warns when the energy runs away from the reference prior; logs both figures it goes by.
+    """Warns when the energy begins to run away from the reference prior; logs both figures it goes by.
 
     After each epoch it draws one prior chain from each of ``count`` starting points and logs
     ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats; healthy below about 4, running away at 10⁴) and
@@ -61,6 +64,7 @@ class EnergyAlarm(pl.Callback):
         self.count = count
         self.largest_tilt = largest_tilt
         self.largest_mean_square = largest_mean_square
+        self._healthy = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LatentEBM)
@@ -70,10 +74,10 @@ class EnergyAlarm(pl.Callback):
             z = pl_module.sample_prior(self.count, rng)
             tilt = (pl_module.energy(z).mean() - pl_module.energy(reference).mean()).item()
             mean_square = z.square().mean().item() / pl_module.reference.sigma**2
-        pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square})
+        pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square}, sync_dist=True)
         limit = self.largest_mean_square
-        healthy = abs(tilt) <= self.largest_tilt and 1 / limit <= mean_square <= limit
-        if not healthy:  # also where one of them is not a number
+        was_healthy, self._healthy = self._healthy, abs(tilt) <= self.largest_tilt and 1 / limit <= mean_square <= limit
+        if was_healthy and not self._healthy:  # not healthy also where one of them is not a number
             rank_zero_warn(
                 f"The energy is running away at epoch {trainer.current_epoch}: E_prior[f] - E_reference[f] is "
                 f"{tilt:.3g} (healthy below about 4), |z|²/(d σ0²) of the prior chains {mean_square:.3g} (about 1). "

@@ -43,11 +43,14 @@ class PictureCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if (epoch % self.every_n_epochs and not last) or not trainer.is_global_zero or trainer.log_dir is None:
+        if epoch % self.every_n_epochs and not last:
+            return
+        log_dir = trainer.log_dir  # asked of every process: it is broadcast
+        if log_dir is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LatentEBM)
         picture = self.picture(trainer, pl_module).cpu()
-        folder = Path(trainer.log_dir) / self.name
+        folder = Path(log_dir) / self.name
         folder.mkdir(parents=True, exist_ok=True)
         save_image(picture, folder / f"epoch-{epoch:04d}.png")
         for logger in trainer.loggers:
