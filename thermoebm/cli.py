@@ -73,7 +73,11 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds everything and checks that it fits together, so that nothing fails once training has started."""
         precision = str(self._get(self.config, "trainer").precision)
-        if precision.startswith("16") and not torch.cuda.is_available():
+        if precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+            fail(
+                f"precision {precision} would round latents and energies; use bf16-mixed, which keeps them in float32."
+            )
+        if precision in ("16-mixed", "16") and not torch.cuda.is_available():
             fail(f"precision {precision} needs a CUDA device; use 32-true or bf16-mixed on this machine.")
         try:
             super().instantiate_classes()

@@ -1,6 +1,5 @@
 """The latent variable model with an energy-based prior, and how it is trained."""
 
-import shutil
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -12,7 +11,7 @@ from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterio
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
-from thermoebm.samplers import ULA, Kernel, run
+from thermoebm.samplers import ULA, Kernel, can_compile, run
 from thermoebm.schedules import PowerLaw
 
 
@@ -138,16 +137,12 @@ class LatentEBM(pl.LightningModule):
         else:
             z = self.sample_reference((len(temperatures), len(x)), rng)
         noise = self._normal((self.posterior_sampler.num_steps, *z.shape), rng)
-        compiled = self._compiled(len(x)) and not differentiable
         chunk = self.temperature_chunk or (len(temperatures) if self.device.type == "cuda" else 1)
+        how = {"compiled": self._compiled(len(x)) and not differentiable, "differentiable": differentiable}
         ends = []
-        for rungs in torch.arange(len(temperatures)).split(chunk):
-            part = slice(int(rungs[0]), int(rungs[-1]) + 1)
-            density = PowerPosterior(self.prior, self.likelihood, x, temperatures[part].unsqueeze(-1))
-            start, steps = z[part].contiguous(), noise[:, part].contiguous()
-            state, _ = run(
-                self.posterior_sampler, density, start, steps, compiled=compiled, differentiable=differentiable
-            )
+        for t, start, steps in zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True):
+            density = PowerPosterior(self.prior, self.likelihood, x, t.unsqueeze(-1))
+            state, _ = run(self.posterior_sampler, density, start.contiguous(), steps.contiguous(), **how)
             ends.append(state.z)
         return torch.cat(ends)
 
@@ -180,8 +175,7 @@ class LatentEBM(pl.LightningModule):
         """Compiled steps are for the shape of the training batch; anything else runs eagerly rather than recompile."""
         if self.compile_sampling == "off" or batch != self._training_batch:
             return False
-        has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-        return self.compile_sampling == "on" or self.device.type == "cuda" or has_compiler
+        return self.compile_sampling == "on" or can_compile(self.device.type)
 
     # Training
 
@@ -221,14 +215,14 @@ class LatentEBM(pl.LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self._evaluate("test", batch, batch_idx)
 
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        """Samples as many images as the batch has counters."""
+        return self.generate(len(batch[0]), self.stream("predict", batch_idx))
+
     def _decay_learning_rates(self, interval: str) -> None:
         scheduler: Any = self.lr_schedulers()
         if interval == self.decay_interval:
             scheduler.step()
-
-    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Samples as many images as the batch has counters."""
-        return self.generate(len(batch[0]), self.stream("predict", batch_idx))
 
     def _evaluate(self, stage: str, x: Tensor, batch_idx: int) -> None:
         """The objective's loss, and what every objective is compared by, on held-out images with noise of their own.

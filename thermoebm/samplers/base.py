@@ -1,6 +1,8 @@
 """What a kernel is, and the loop that runs one: the only place that knows about compilation and checkpointing."""
 
+import shutil
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -89,6 +91,12 @@ def run(
         for epsilon in noise:
             state, info = step(kernel, density, state, epsilon)
         return state, info
+
+
+@cache
+def can_compile(device_type: str) -> bool:
+    """Whether torch.compile can be expected to work: always for a GPU, and for a CPU where there is a C++ compiler."""
+    return device_type == "cuda" or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
 
 
 def _step(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
