@@ -38,7 +38,8 @@ def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, t
     larger = small_model(generator=ConvGenerator(8, (3, 32, 32), features=8))  # 8.5 million operations an image
     assert [choose_threads(larger, batch_size) for batch_size in (75, 1)] == [2, 1]
     for threads, number in (("auto", 1), (2, 2)):
-        cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)
+        with pytest.warns(UserWarning, match="predict without --ckpt_path uses an untrained model"):
+            cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)
         assert torch.get_num_threads() == number
 
 

@@ -79,6 +79,8 @@ def test_pathwise_gradient_is_that_of_the_sampler_under_common_noise(eta, chain_
     """
     objective = ThermodynamicIntegration("pathwise", PowerLaw(3, 2.0), eta=eta, kl=GaussianKL())
     model = small(objective, chain_start=chain_start, likelihood_sigma=1.0)
+    for parameter in model.energy.parameters():  # an energy that matters to the chains
+        parameter.data.mul_(2)
     x = torch.rand(6, 1, 8, 8, dtype=DTYPE) * 2 - 1
 
     def loss():

@@ -10,13 +10,13 @@ import torch
 import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from thermoebm import runs
-from thermoebm.callbacks import EnergyAlarm, Progress, RunDirectory, ZeroGradientAlarm
+from thermoebm.callbacks import EnergyAlarm, LastCheckpoint, Progress, RunDirectory, ZeroGradientAlarm
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
@@ -59,13 +59,13 @@ class CLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
         parser.add_argument(
             "--threads",
-            type=Literal["auto"] | PositiveInt,
+            type=Literal["auto"] | int,
             default="auto",
             help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
         )
         parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
-        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=a_seed)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's, which silently replaces the configured model by the checkpoint's."""
@@ -77,13 +77,18 @@ class CLI(LightningCLI):
             fail(
                 f"precision {precision} would round latents and energies; use bf16-mixed, which keeps them in float32."
             )
+        trainer = self._get(self.config, "trainer")
+        if trainer.gradient_clip_val is not None or trainer.accumulate_grad_batches != 1:
+            fail("gradient_clip_val and accumulate_grad_batches do not apply: the model takes its own optimiser steps.")
         if precision in ("16-mixed", "16") and not torch.cuda.is_available():
             fail(f"precision {precision} needs a CUDA device; use 32-true or bf16-mixed on this machine.")
+        threads = self._get(self.config, "threads")
+        if threads != "auto" and threads < 1:
+            fail(f"threads is {threads}; give auto or a number of at least 1.")
         try:
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(innermost(error))
-        threads = self._get(self.config_init, "threads")
         torch.set_num_threads(choose_threads(self.model, self.datamodule.batch_size) if threads == "auto" else threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -91,6 +96,7 @@ class CLI(LightningCLI):
         self.datamodule.prepare_data()
         self.datamodule.setup()
         self.model.check_images(self.datamodule.image_shape)
+        self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
         self.checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
         trainer_config = self._get(self.config_init, "trainer")
@@ -100,10 +106,14 @@ class CLI(LightningCLI):
             step = self.checkpoint["global_step"] if self.checkpoint else None
             self.run_directory = RunDirectory(parent / name, ckpt_path, step)
             callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm()]
+            if trainer_config["enable_checkpointing"] is not False:
+                callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:
                 callbacks += [Progress()]
-        elif self.subcommand == "predict":
+        else:
             trainer_config["enable_progress_bar"] = False
+            if not ckpt_path:
+                rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         return super().instantiate_trainer(**kwargs)
 
     # Each subcommand
@@ -118,8 +128,8 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         if self.run_directory.path is not None:
-            parent = self._get(self.config_init, "runs")
-            say(f"Samples, metrics.csv and checkpoints are in {self.run_directory.path}; tensorboard --logdir {parent}")
+            path = self.run_directory.path
+            say(f"Samples, metrics.csv and checkpoints are in {path}; tensorboard --logdir {path.parent.parent}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""
@@ -147,6 +157,17 @@ class SaveConfig(SaveConfigCallback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """A checkpoint carries its config, so that it can be used without the rest of its run."""
         checkpoint["config"] = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
+
+
+def a_seed(value: bool | int) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        ValueError: If it is not a number of at least 0.
+    """
+    if isinstance(value, bool) or value < 0:
+        raise ValueError(f"seed_everything is {value}; give a number of at least 0.")
+    return value
 
 
 def choose_threads(model: LatentEBM, batch_size: int) -> int:

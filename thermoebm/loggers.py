@@ -1,4 +1,4 @@
-"""The CSV of metrics: one row for each step at which something was logged, in a file that a resumed run continues."""
+"""The CSV of metrics: one row for each time that something was logged, in a file that a resumed run continues."""
 
 import csv
 import os
@@ -59,7 +59,7 @@ class MetricsCSV(Logger):
         new = sorted({key for row in rows for key in row} - set(self._columns) - {"step", "epoch"})
         if new or not self._columns:
             self._columns = ["step", "epoch", *sorted({*self._columns, *new} - {"step", "epoch"})]
-            old = pd.read_csv(self.path) if self.path.is_file() else pd.DataFrame()
+            old = pd.read_csv(self.path, dtype=str) if self.path.is_file() else pd.DataFrame()
             self._replace(old.reindex(columns=self._columns))
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerows(rows)
@@ -71,9 +71,9 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def _drop_after(self, step: int) -> None:
         if self.path.is_file():
-            table = pd.read_csv(self.path)
+            table = pd.read_csv(self.path, dtype=str)
             self._columns = list(table.columns)
-            self._replace(table[table["step"] < step])
+            self._replace(table[table["step"].astype(int) < step])
 
     def _replace(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

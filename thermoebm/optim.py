@@ -35,6 +35,8 @@ class DecayedAdam:
                 f"DecayedAdam: learning_rate {self.learning_rate} must be positive and at least "
                 f"final_learning_rate {self.final_learning_rate}, which must not be negative."
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"DecayedAdam: betas {self.betas} must lie in [0, 1).")
         if not 0 < self.decay_rate <= 1 or self.decay_begin < 0:
             raise ValueError(
                 f"DecayedAdam: decay_rate {self.decay_rate} must lie in (0, 1] and decay_begin {self.decay_begin} "

@@ -23,5 +23,6 @@ def stream(device: torch.device | str, seed: int, name: str, *counters: int) -> 
     Returns:
         A freshly seeded generator.
     """
-    words = np.random.SeedSequence([seed, zlib.crc32(name.encode()), *counters]).generate_state(2, np.uint32)
+    key = [seed, zlib.crc32(name.encode()), len(counters), *counters]  # SeedSequence alone ignores zeros at the end
+    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(words[0]) << 31 ^ int(words[1]))

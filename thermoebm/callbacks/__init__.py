@@ -4,11 +4,12 @@ from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.progress import Progress
-from thermoebm.callbacks.run_directory import RunDirectory
+from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
     "EnergyAlarm",
     "IntegrandPlot",
+    "LastCheckpoint",
     "Progress",
     "ReconstructionGrid",
     "RunDirectory",

@@ -18,13 +18,15 @@ class ZeroGradientAlarm(pl.Callback):
     def __init__(self) -> None:
         self._largest: dict[str, Tensor] = {}
         self._told: set[str] = set()
+        self._steps = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._largest = {}
+        self._largest, self._steps = {}, 0
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
+        self._steps += 1
         for name, network in _trainable_networks(pl_module):
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
             if gradients:  # kept on the device: no synchronisation before the epoch ends
@@ -32,6 +34,8 @@ class ZeroGradientAlarm(pl.Callback):
                 self._largest[name] = torch.maximum(self._largest.get(name, largest), largest)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._steps == 0:  # resumed at the end of an epoch
+            return
         objective = getattr(pl_module, "objective", None)
         for name, _ in _trainable_networks(pl_module):
             learns = name in self._largest and self._largest[name].item() > 0

@@ -48,7 +48,12 @@ class ReconstructionGrid(PictureCallback):
         x = held_out(trainer, model, self.count)
         reconstruction = model.reconstruct(x, model.stream("reconstruction grid"))
         rows = zip(x.split(self.columns), reconstruction.split(self.columns), strict=True)
-        return image_grid(torch.cat([part for row in rows for part in row]), self.columns)
+        return image_grid(torch.cat([_full_row(part, self.columns) for row in rows for part in row]), self.columns)
+
+
+def _full_row(images: Tensor, columns: int) -> Tensor:
+    """Images (n, C, H, W) and white ones after them: a last row that is not full keeps to itself."""
+    return torch.cat([images, images.new_ones(columns - len(images), *images.shape[1:])])
 
 
 def held_out(trainer: pl.Trainer, model: LatentEBM, count: int) -> Tensor:
@@ -57,7 +62,8 @@ def held_out(trainer: pl.Trainer, model: LatentEBM, count: int) -> Tensor:
     Raises:
         RuntimeError: If training has no validation data.
     """
-    loader = trainer.val_dataloaders
+    data = getattr(trainer, "datamodule", None)
+    loader = trainer.val_dataloaders if data is None else data.val_dataloader()
     if loader is None:
         raise RuntimeError("Pictures of held-out images need a validation data loader; this trainer has none.")
     images: list[Tensor] = []

@@ -20,7 +20,7 @@ _LEAST_SIDE = 48
 
 
 class PictureCallback(pl.Callback):
-    """Draws a picture of the model at the start, every n-th epoch and at the end of training.
+    """Draws a picture of the model every n-th epoch and at the last one.
 
     Args:
         every_n_epochs: Interval; at least 1.
@@ -46,7 +46,7 @@ class PictureCallback(pl.Callback):
         if epoch % self.every_n_epochs and not last:
             return
         log_dir = trainer.log_dir  # asked of every process: it is broadcast
-        if log_dir is None or not trainer.is_global_zero:
+        if log_dir is None or not trainer.loggers or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LatentEBM)
         picture = self.picture(trainer, pl_module).cpu()

@@ -10,7 +10,7 @@ from tqdm import tqdm
 class Progress(ProgressBar):
     """Steps done of all steps, time left, and the last loss.
 
-    Where the output is not a terminal, a line is printed every ten seconds instead of a moving bar.
+    Where the output is not a terminal, the bar is redrawn every ten seconds only.
     """
 
     def __init__(self) -> None:
@@ -42,12 +42,13 @@ class Progress(ProgressBar):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         if self._bar is None:
             return
-        if self._bar.update():  # reads the scalars, which waits for the device, only when the bar is redrawn
+        last = self._bar.n + 1 >= (self._bar.total or 0)
+        if self._bar.update() or last:  # reads scalars, which waits for the device, only when the bar is redrawn
             metrics = trainer.progress_bar_metrics
             shown = {
                 k.removeprefix("train/"): f"{v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
             }
-            self._bar.set_postfix(shown, refresh=False)
+            self._bar.set_postfix(shown, refresh=last)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()

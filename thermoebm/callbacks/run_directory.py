@@ -1,8 +1,10 @@
-"""Gives a training run its directory and the loggers that write there."""
+"""What every training run has: a directory, loggers that write there, and a checkpoint of its last epoch."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from thermoebm import runs
@@ -34,3 +36,19 @@ class RunDirectory(pl.Callback):
         step = self.resume_step
         tensorboard = TensorBoardLogger(path, name="", version="", default_hp_metric=False, purge_step=step)
         trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step)]
+        if trainer.is_global_zero:
+            print(f"Writing to {path}; watch it with: tensorboard --logdir {path.parent.parent}", flush=True)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps checkpoints/last.ckpt, written at the very end of every epoch, from which a run resumes exactly.
+
+    (Left to itself Lightning saves when it validates, which may be every tenth epoch and before the epoch's end hooks.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: there is one file, and which one it is does not depend on the past."""
+        return {}

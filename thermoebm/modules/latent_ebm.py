@@ -202,9 +202,10 @@ class LatentEBM(pl.LightningModule):
         optimizer.step()
         self._decay_learning_rates("step")
         scalars = {"loss": output.loss.detach(), **output.diagnostics}
-        if output.nll is not None:
-            scalars["nll"] = output.nll
         self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
+        # The mean over the epoch's steps that had one: a step's own value would be logged again at steps without.
+        for name, value in output.ladder.items():
+            self.log(f"train/{name}", value, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         self._decay_learning_rates("epoch")

@@ -32,13 +32,14 @@ class Output(NamedTuple):
 
     Args:
         loss: What is differentiated; its value is a surrogate unless the objective says otherwise.
-        nll: The objective's own estimate of -log p_θ(x), or None where this step has none.
         diagnostics: Detached scalars to log.
+        ladder: Detached scalars that need the whole ladder, empty where this step sampled none: ``nll``, the
+            objective's own estimate of -log p_θ(x), and the ``left_sum`` and ``right_sum`` of the integral.
     """
 
     loss: Tensor
-    nll: Tensor | None
     diagnostics: dict[str, Tensor]
+    ladder: dict[str, Tensor]
 
 
 class Objective(ABC):
@@ -54,6 +55,10 @@ class Objective(ABC):
             rng: Stream of all noise of this call.
             step: Training step, for what is done at every n-th only; None for nothing beyond the loss.
         """
+
+    def check(self, batch_size: int, latent_dim: int) -> None:
+        """Raises a ValueError if the objective cannot be computed for such batches; by default all are fine."""
+        return None
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

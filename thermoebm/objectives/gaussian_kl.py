@@ -57,6 +57,15 @@ class GaussianKL:
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"GaussianKL: shrinkage is {self.shrinkage}; it must lie in [0, 1].")
 
+    def check(self, samples: int, d: int) -> None:
+        """Raises a ValueError if so many samples in d dimensions have no regular covariance under this reading."""
+        rank_limited = self.covariance == "full" and self.shrinkage == 0 and (samples <= d or self.softmax)
+        if samples < 2 or rank_limited:
+            raise ValueError(
+                f"GaussianKL: {samples} samples in {d} dimensions give a singular covariance; "
+                "use larger batches, shrinkage above 0 or the diagonal covariance."
+            )
+
     def fit(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (..., d) and shrunk covariance (..., d, d) of samples z (..., B, d), in float64.
 
@@ -65,12 +74,7 @@ class GaussianKL:
         """
         samples, d = z.shape[-2:]
         z = z.double().softmax(-1) if self.softmax else z.double()
-        rank_limited = self.covariance == "full" and self.shrinkage == 0 and (samples <= d or self.softmax)
-        if samples < 2 or rank_limited:
-            raise ValueError(
-                f"GaussianKL: {samples} samples in {d} dimensions give a singular covariance; "
-                "use larger batches, shrinkage above 0 or the diagonal covariance."
-            )
+        self.check(samples, d)
         mean = z.mean(-2)
         centred = z - mean.unsqueeze(-2)
         identity = torch.eye(d, dtype=z.dtype, device=z.device)

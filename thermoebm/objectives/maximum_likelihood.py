@@ -30,7 +30,7 @@ class MaximumLikelihood(Objective):
         ∇_α: E_{p_1}[∇_α f_α] - E_{p_α}[∇_α f_α]     (report, equation 7)
 
     negated, which is the exact gradient of -log p_θ(x) for exact samples. The value of the loss is a surrogate; an
-    estimate of -log p_θ(x) needs a ladder, so ``nll`` is None (validation measures the evidence for every objective).
+    estimate of -log p_θ(x) needs a ladder, which validation runs for every objective alike.
     """
 
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
@@ -40,6 +40,6 @@ class MaximumLikelihood(Objective):
         difference, energies = contrast(model, z_posterior, z_prior)
         return Output(
             loss=-log_likelihood - difference,
-            nll=None,
             diagnostics={"log_likelihood": log_likelihood.detach(), **energies},
+            ladder={},
         )

@@ -77,6 +77,10 @@ class ThermodynamicIntegration(Objective):
         self.kl = kl
         self.evidence_every = evidence_every
 
+    def check(self, batch_size: int, latent_dim: int) -> None:
+        if self.eta > 0:
+            self.kl.check(batch_size, latent_dim)
+
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
         temperatures = self.schedule.temperatures().to(x)
         pathwise = self.estimator == "pathwise"
@@ -101,12 +105,12 @@ class ThermodynamicIntegration(Objective):
             top = expected[-1]
         diagnostics["log_likelihood"] = top.detach()
         if not whole_ladder:
-            return Output(loss=-top - difference, nll=None, diagnostics=diagnostics)
+            return Output(loss=-top - difference, diagnostics=diagnostics, ladder={})
 
         log_evidence = evidence.trapezium(temperatures, expected)
         if self.eta > 0:
             log_evidence = log_evidence + (self.eta * self.kl(z)).to(log_evidence)
         left, right = evidence.bracket(temperatures, expected.detach())
-        diagnostics |= {"left_sum": left, "right_sum": right}
         gain = top if self.estimator == "endpoints" else log_evidence
-        return Output(loss=-gain - difference, nll=-log_evidence.detach(), diagnostics=diagnostics)
+        ladder = {"nll": -log_evidence.detach(), "left_sum": left, "right_sum": right}
+        return Output(loss=-gain - difference, diagnostics=diagnostics, ladder=ladder)
