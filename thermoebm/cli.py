@@ -1,16 +1,13 @@
 """The command line: ``train.py fit | validate | test | predict`` on LightningCLI."""
 
-import logging
-import sys
-import warnings
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,20 +17,11 @@ from thermoebm.callbacks import EnergyAlarm, LastCheckpoint, Progress, RunDirect
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.terminal import Parser, fail, quieten, reason, say
 
 # Below this many floating-point operations for one pass of a batch through the generator, waking a second thread
 # costs more than it computes; where processes share the cores it can cost a hundred times more.
 _SMALL_BATCH_FLOPS = 10**8
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong in one sentence, without the usage text of a hundred options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        where, found, _ = str(message).partition(":\n")
-        reason = innermost(ex) if found and ex else str(message)
-        hint = "; --print_config lists every field" if "not accepted" in reason or "not accept option" in reason else ""
-        fail(f"{where}: {reason}" if found else reason + hint)
 
 
 class CLI(LightningCLI):
@@ -88,7 +76,7 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
-            fail(innermost(error))
+            fail(reason(error))
         torch.set_num_threads(choose_threads(self.model, self.datamodule.batch_size) if threads == "auto" else threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -175,40 +163,3 @@ def choose_threads(model: LatentEBM, batch_size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.generator(torch.zeros(1, model.generator.latent_dim))
     return 1 if counter.get_total_flops() * batch_size < _SMALL_BATCH_FLOPS else torch.get_num_threads()
-
-
-def quieten() -> None:
-    """Silences what Lightning says about things that are as they should be here, and shows warnings as one line."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for hint in (
-        ".*does not have many workers.*",
-        ".*GPU available but not used.*",
-        ".*smaller than the logging interval.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", hint)
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-
-
-@rank_zero_only
-def say(message: str) -> None:
-    """Prints one line, once however many processes there are."""
-    print(message, flush=True)
-
-
-def innermost(error: BaseException) -> str:
-    """The sentence at the bottom of a chain of errors: jsonargparse wraps ours in a report on every type it tried."""
-    message = str(error)
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-        if isinstance(error, ValueError):
-            message = str(error)
-    return message
-
-
-def fail(message: str) -> NoReturn:
-    """Ends the program with one sentence and exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)

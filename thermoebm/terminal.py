@@ -1,0 +1,72 @@
+"""What a person at the terminal sees: one line for news, one sentence for a fault, and no noise."""
+
+import logging
+import re
+import sys
+import warnings
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
+
+
+@rank_zero_only
+def say(message: str) -> None:
+    """Prints one line, once however many processes there are."""
+    print(message, flush=True)
+
+
+def reason(error: BaseException) -> str:
+    """The sentence that says what is wrong, from a chain of errors.
+
+    jsonargparse wraps an error of this package in reports on every type it tried: the first one raised by the package
+    itself is the one to show, else the innermost ValueError.
+    """
+    message = str(error)
+    link: BaseException | None = error
+    while link is not None:
+        frame = link.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        if frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("thermoebm."):
+            return str(link)
+        if isinstance(link, ValueError):
+            message = str(link)
+        link = link.__cause__ or link.__context__
+    return message
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the program with one sentence and exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def quieten() -> None:
+    """Silences what Lightning says about things that are as they should be here, and shows warnings as one line."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for hint in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", hint)
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one sentence, without the usage text of a hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        report, sentence = str(message), reason(ex) if ex else str(message)
+        if "not accepted" in sentence or "not accept option" in sentence:
+            sentence += "; --print_config lists every field"
+        if report.startswith("Parser key"):
+            sentence = report.split(":")[0].replace("Parser key", "field") + f": {sentence}"
+        elif "parsing config" in report:
+            sentence = f"a config file is not valid YAML: {sentence}"
+        sentence = re.sub(r"<class '(\w+)'>", r"\1", sentence)
+        fail(re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", sentence))
