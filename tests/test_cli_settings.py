@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_cli import ROOT, SHORT, cli
-from thermoebm.cli import choose_threads
+from tests.test_cli import ROOT, SHORT, assert_fault, cli
+from thermoebm.cost import choose_threads
 from thermoebm.data import Digits
 from thermoebm.networks import ConvGenerator
 
@@ -34,9 +34,9 @@ def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, ov
 def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, tmp_path):
     """auto: one core for 8x8 digits and for one image of 32x32, all of them for a batch of these."""
     torch.set_num_threads(2)
-    assert choose_threads(small_model(), 75) == 1
+    assert choose_threads(small_model().generator, 75) == 1
     larger = small_model(generator=ConvGenerator(8, (3, 32, 32), features=8))  # 8.5 million operations an image
-    assert [choose_threads(larger, batch_size) for batch_size in (75, 1)] == [2, 1]
+    assert [choose_threads(larger.generator, batch_size) for batch_size in (75, 1)] == [2, 1]
     for threads, number in (("auto", 1), (2, 2)):
         with pytest.warns(UserWarning, match="predict without --ckpt_path uses an untrained model"):
             cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)
@@ -52,3 +52,58 @@ def test_validation_works_under_lightnings_default_of_inference_mode(small_model
         measured.append(metrics["val/evidence"])
     assert measured[0] == measured[1]
     assert np.isfinite(measured[0])
+
+
+def test_a_run_goes_on_in_its_own_folder_only_as_what_it_was(tmp_path):
+    """Another objective from the same checkpoint is another run; a finished run says that it is finished."""
+    cli("fit", *SHORT, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1, "--runs", tmp_path)
+    first = tmp_path / "digits" / "0"
+    last = ["--ckpt_path", first / "checkpoints" / "last.ckpt"]
+    before = (first / "metrics.csv").read_bytes()
+    more = [*last, "--trainer.max_epochs", 2, "--trainer.limit_train_batches", 1, "--runs", tmp_path]
+    cli("fit", *SHORT, *more, "--model.objective", "thermoebm.objectives.MaximumLikelihood")
+    assert (first / "metrics.csv").read_bytes() == before
+    assert (tmp_path / "digits" / "1" / "metrics.csv").is_file()
+    cli("fit", *SHORT, *more)
+    assert (first / "metrics.csv").read_bytes() != before
+    assert not (tmp_path / "digits" / "2").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (["--trainer.max_epochs", 1], "has trained 1 epochs already; raise --trainer.max_epochs"),
+        (["--model.likelihood_sigma", 0.6, "--trainer.max_epochs", 2], "another model: likelihood_sigma is 0.3 there"),
+        (["--model.energy.leak", 0.3, "--trainer.max_epochs", 2], "another model: energy is"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path, capsys, fields, sentence):
+    cli("fit", *SHORT, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1, "--runs", tmp_path)
+    last = tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt"
+    assert_fault(capsys, tmp_path / "none", sentence, "fit", *SHORT, "--ckpt_path", last, *fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (["--data.batch_size", 74, "--model.objective.eta", 1], "1 samples in 32 dimensions give a singular"),
+        (["--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed"], "needs a CUDA device"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:eta = 1:UserWarning")
+def test_settings_that_would_fail_later_are_refused_at_once(tmp_path, capsys, fields, sentence):
+    assert_fault(capsys, tmp_path / "none", sentence, "fit", *SHORT, *fields)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        cli("fit", *SHORT, "--runs", tmp_path / "file")
+    assert "file is no folder that may be written" in capsys.readouterr().err
+
+
+def test_training_without_end_has_a_bar_without_end(tmp_path):
+    """max_epochs -1 is Lightning's word for it; max_time ends it."""
+    fields = ["--trainer.max_epochs", -1, "--trainer.limit_train_batches", 1, "--trainer.max_time", "00:00:00:03"]
+    cli("fit", *SHORT, *fields, "--runs", tmp_path)
+    assert (tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt").is_file()

@@ -66,7 +66,7 @@ def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
             posterior_sampler=ULA(0.01, 5),
             compile=compile,
         ).cuda()
-        model._training_batch = 75
+        model.training_batch = 75
         x = torch.rand(75, 3, 32, 32, generator=torch.Generator().manual_seed(0)).cuda() * 2 - 1
         output = model.objective(model, x, model.stream("test"))
         output.loss.backward()

@@ -56,9 +56,19 @@ def test_only_the_last_checkpoint_of_a_run_belongs_to_it(tmp_path):
     assert runs.run_of(None) is None
 
 
+PROGRESS = {"global_step": 1, "epoch": 0, "pytorch-lightning_version": "2.6"}
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"a": 1}, **PROGRESS}])
+def test_something_like_a_checkpoint_is_refused(tmp_path, small_model, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="is not a checkpoint that train.py wrote"):
+        runs.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
+
+
 def test_a_checkpoint_of_the_same_model_is_read(tmp_path, small_model):
     path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": small_model().state_dict(), "global_step": 7}, path)
+    torch.save({"state_dict": small_model().state_dict(), **PROGRESS, "global_step": 7}, path)
     assert runs.read_checkpoint(str(path), small_model())["global_step"] == 7
 
 
@@ -104,7 +114,7 @@ def test_a_checkpoint_of_another_model_names_the_tensor_that_differs(tmp_path, s
         "absent": r"absent there and \(1,\) in",
         "additional": r"\(3,\) there and absent in",
     }[change]
-    torch.save({"state_dict": state}, tmp_path / "other.ckpt")
+    torch.save({"state_dict": state, **PROGRESS}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=f"is of another model: {name} is {said} the configured model; use"):
         runs.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
 

@@ -10,18 +10,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from thermoebm import runs
 from thermoebm.callbacks import EnergyAlarm, LastCheckpoint, Progress, RunDirectory, ZeroGradientAlarm
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.cost import choose_threads
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
-from thermoebm.terminal import Parser, fail, quieten, reason, say
-
-# Below this many floating-point operations for one pass of a batch through the generator, waking a second thread
-# costs more than it computes; where processes share the cores it can cost a hundred times more.
-_SMALL_BATCH_FLOPS = 10**8
+from thermoebm.terminal import Parser, fail, quieten, reason, say, tensorboard_command
 
 
 class CLI(LightningCLI):
@@ -68,7 +64,7 @@ class CLI(LightningCLI):
         trainer = self._get(self.config, "trainer")
         if trainer.gradient_clip_val is not None or trainer.accumulate_grad_batches != 1:
             fail("gradient_clip_val and accumulate_grad_batches do not apply: the model takes its own optimiser steps.")
-        if precision in ("16-mixed", "16") and not torch.cuda.is_available():
+        if precision in ("16-mixed", "16") and (trainer.accelerator == "cpu" or not torch.cuda.is_available()):
             fail(f"precision {precision} needs a CUDA device; use 32-true or bf16-mixed on this machine.")
         threads = self._get(self.config, "threads")
         if threads != "auto" and threads < 1:
@@ -77,29 +73,42 @@ class CLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))
-        torch.set_num_threads(choose_threads(self.model, self.datamodule.batch_size) if threads == "auto" else threads)
+        if threads == "auto":
+            threads = choose_threads(self.model.generator, self.datamodule.batch_size)
+        torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Checks data and checkpoint, and adds what every run has: its directory, the alarms and one progress bar."""
         self.datamodule.prepare_data()
         self.datamodule.setup()
         self.model.check_images(self.datamodule.image_shape)
-        self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
+        rest = len(self.datamodule.held_out_images) % self.datamodule.batch_size
+        for batch in {self.datamodule.batch_size, rest or self.datamodule.batch_size}:
+            self.model.objective.check(batch, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
-        self.checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        self._dump_config()
+        checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        if checkpoint:
+            runs.check_density(checkpoint, self.config_dump)
         trainer_config = self._get(self.config_init, "trainer")
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
         if self.subcommand == "fit":
-            name, parent = self._get(self.config_init, "name"), Path(self._get(self.config_init, "runs"))
-            step = self.checkpoint["global_step"] if self.checkpoint else None
-            self.run_directory = RunDirectory(parent / name, ckpt_path, step)
+            parent = Path(self._get(self.config_init, "runs")) / self._get(self.config_init, "name")
+            runs.check_writable(parent)
+            continued, step = None, None
+            if checkpoint:
+                step, trained = checkpoint["global_step"], checkpoint["epoch"] + 1
+                if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
+                    raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
+                continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
+            self.run_directory = RunDirectory(parent, continued, step)
             callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm()]
             if trainer_config["enable_checkpointing"] is not False:
                 callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:
                 callbacks += [Progress()]
         else:
-            trainer_config["enable_progress_bar"] = False
+            trainer_config["enable_progress_bar"], trainer_config["devices"] = False, 1
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         return super().instantiate_trainer(**kwargs)
@@ -117,7 +126,7 @@ class CLI(LightningCLI):
     def after_fit(self) -> None:
         if self.run_directory.path is not None:
             path = self.run_directory.path
-            say(f"Samples, metrics.csv and checkpoints are in {path}; tensorboard --logdir {path.parent.parent}")
+            say(f"Samples, metrics.csv and checkpoints are in {path}; {tensorboard_command(path.parent.parent)}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""
@@ -128,7 +137,7 @@ class CLI(LightningCLI):
         parent = runs.run_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
         folder = runs.claim(parent / "predict")
         runs.write_samples(samples, image_grid(samples[:100], 10), folder)
-        say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) in [-1, 1] and samples.png")
+        say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) and samples.png")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -140,11 +149,12 @@ class SaveConfig(SaveConfigCallback):
         earlier = len(list(Path(trainer.log_dir).glob("config*.yaml")))
         self.config_filename = f"config-resumed-{earlier}.yaml" if earlier else "config.yaml"
         self.overwrite = True
+        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))
         super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """A checkpoint carries its config, so that it can be used without the rest of its run."""
-        checkpoint["config"] = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
+        checkpoint["config"] = self.plain
 
 
 def a_seed(value: bool | int) -> int:
@@ -156,10 +166,3 @@ def a_seed(value: bool | int) -> int:
     if isinstance(value, bool) or value < 0:
         raise ValueError(f"seed_everything is {value}; give a number of at least 0.")
     return value
-
-
-def choose_threads(model: LatentEBM, batch_size: int) -> int:
-    """One thread where one pass of a batch through the generator is too small to be shared out, else all there are."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.generator(torch.zeros(1, model.generator.latent_dim))
-    return 1 if counter.get_total_flops() * batch_size < _SMALL_BATCH_FLOPS else torch.get_num_threads()

@@ -25,4 +25,5 @@ def stream(device: torch.device | str, seed: int, name: str, *counters: int) -> 
     """
     key = [seed, zlib.crc32(name.encode()), len(counters), *counters]  # SeedSequence alone ignores zeros at the end
     words = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator(device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
+    # Below 2^63, as manual_seed asks. The CPU generator uses the low 32 bits, CUDA's all of them.
+    return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))

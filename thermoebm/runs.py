@@ -4,6 +4,7 @@ RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ck
 """
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,30 @@ def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
     return checkpoint
 
 
+def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raises a ValueError if the checkpoint was trained for a density with other settings than the configured one."""
+    trained = checkpoint.get("config", {}).get("model", {}).get("init_args", {})
+    configured = config["model"]["init_args"]
+    for name in ("energy", "generator", "prior_sigma", "likelihood_sigma"):
+        if name in trained and trained[name] != configured[name]:
+            raise ValueError(
+                f"The checkpoint is of another model: {name} is {trained[name]} there and {configured[name]} in the "
+                "configured model; use the config of its own run."
+            )
+
+
+def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether training on from a checkpoint with these settings is the same run: same name, model and data."""
+    return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "model", "data"))
+
+
+def check_writable(folder: Path) -> None:
+    """Raises a ValueError if the folder cannot be made or written to; makes nothing."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"{folder} cannot be written to: {existing} is no folder that may be written.")
+
+
 def load_model(path: str | Path) -> LatentEBM:
     """The model of a checkpoint that train.py wrote, on CPU and in evaluation mode, from the checkpoint alone.
 
@@ -85,7 +110,10 @@ def _load(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no checkpoint {path}.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"].items()
+        complete = {"global_step", "epoch", "pytorch-lightning_version"} <= checkpoint.keys()
+        tensors = all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}).") from error
+    if not (complete and tensors):
+        raise ValueError(f"{path} is not a checkpoint that train.py wrote.")
     return checkpoint

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -14,6 +15,15 @@ from lightning.pytorch.utilities import rank_zero_only
 def say(message: str) -> None:
     """Prints one line, once however many processes there are."""
     print(message, flush=True)
+
+
+def tensorboard_command(logdir: Path) -> str:
+    """How to look at a folder of runs with the TensorBoard of this very environment."""
+    program = Path(sys.executable).with_name("tensorboard")
+    if not program.exists():
+        return f"tensorboard --logdir {logdir}"
+    here = Path.cwd()
+    return f"{program.relative_to(here) if program.is_relative_to(here) else program} --logdir {logdir}"
 
 
 def reason(error: BaseException) -> str:

@@ -38,7 +38,7 @@ class ZeroGradientAlarm(pl.Callback):
             return
         objective = getattr(pl_module, "objective", None)
         for name, _ in _trainable_networks(pl_module):
-            learns = name in self._largest and self._largest[name].item() > 0
+            learns = name in self._largest and self._largest[name].item() != 0
             if not learns and name not in self._told:
                 self._told.add(name)
                 rank_zero_warn(
@@ -54,17 +54,17 @@ def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module
 class EnergyAlarm(pl.Callback):
     """Warns when the energy begins to run away from the reference prior; logs both figures it goes by.
 
-    After each epoch it draws one prior chain from each of ``count`` starting points and logs
+    After each epoch it draws prior chains and logs
     ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats; healthy below about 4, running away at 10⁴) and
     ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1).
 
     Args:
-        count: Number of chains.
+        count: Number of chains; None: as many as a training batch has, which the compiled step serves.
         largest_tilt: Tilt, in absolute value, above which it warns.
         largest_mean_square: Mean square above which it warns; its inverse is the lower limit.
     """
 
-    def __init__(self, count: int = 256, largest_tilt: float = 100.0, largest_mean_square: float = 4.0) -> None:
+    def __init__(self, count: int | None = None, largest_tilt: float = 100.0, largest_mean_square: float = 4.0) -> None:
         self.count = count
         self.largest_tilt = largest_tilt
         self.largest_mean_square = largest_mean_square
@@ -73,9 +73,10 @@ class EnergyAlarm(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LatentEBM)
         rng = pl_module.stream("energy alarm")
+        count = self.count or pl_module.training_batch or 75
         with torch.no_grad():
-            reference = pl_module.sample_reference((self.count,), rng)
-            z = pl_module.sample_prior(self.count, rng)
+            reference = pl_module.sample_reference((count,), rng)
+            z = pl_module.sample_prior(count, rng)
             tilt = (pl_module.energy(z).mean() - pl_module.energy(reference).mean()).item()
             mean_square = z.square().mean().item() / pl_module.reference.sigma**2
         pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square}, sync_dist=True)

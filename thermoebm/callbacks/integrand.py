@@ -24,8 +24,7 @@ class IntegrandPlot(PictureCallback):
     name = "integrand"
 
     def __init__(self, every_n_epochs: int = 10, count: int = 75) -> None:
-        super().__init__(every_n_epochs)
-        self.count = count
+        super().__init__(every_n_epochs, count)
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         objective = model.objective

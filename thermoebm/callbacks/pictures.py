@@ -23,18 +23,24 @@ class PictureCallback(pl.Callback):
     """Draws a picture of the model every n-th epoch and at the last one.
 
     Args:
-        every_n_epochs: Interval; at least 1.
+        every_n_epochs: Interval.
+        count: Number of images that the picture shows or averages over.
 
     Raises:
-        ValueError: If the interval is below 1.
+        ValueError: If one of them is below 1.
     """
 
     name: str
 
-    def __init__(self, every_n_epochs: int) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"{type(self).__name__}: every_n_epochs is {every_n_epochs}; it must be at least 1.")
+    def __init__(self, every_n_epochs: int, count: int) -> None:
         self.every_n_epochs = every_n_epochs
+        self.count = count
+        self._check_positive("every_n_epochs", "count")
+
+    def _check_positive(self, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) < 1:
+                raise ValueError(f"{type(self).__name__}: {field} is {getattr(self, field)}; it must be at least 1.")
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         """The picture as RGB (3, H, W) in [0, 1]."""

@@ -1,5 +1,6 @@
 """One progress bar over the whole run."""
 
+import math
 import sys
 
 import lightning.pytorch as pl
@@ -28,21 +29,24 @@ class Progress(ProgressBar):
         if not self._enabled or not trainer.is_global_zero:
             return
         moving = sys.stderr.isatty()
+        steps = trainer.estimated_stepping_batches
+        endless = math.isinf(steps)
+        of_all = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
         self._bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
+            total=None if endless else int(steps),
             initial=trainer.global_step,
             desc="training",
             unit="step",
             mininterval=0.2 if moving else 10,
             dynamic_ncols=moving,
             ascii=None if moving else True,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+            bar_format="{desc} {n_fmt} [{elapsed}{postfix}]" if endless else of_all,
         )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         if self._bar is None:
             return
-        last = self._bar.n + 1 >= (self._bar.total or 0)
+        last = self._bar.n + 1 == self._bar.total
         if self._bar.update() or last:  # reads scalars, which waits for the device, only when the bar is redrawn
             metrics = trainer.progress_bar_metrics
             shown = {

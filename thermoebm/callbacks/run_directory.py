@@ -9,23 +9,24 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from thermoebm import runs
 from thermoebm.loggers import MetricsCSV
+from thermoebm.terminal import say, tensorboard_command
 
 
 class RunDirectory(pl.Callback):
-    """Claims PARENT/0, 1, ... when training is set up, or goes on in the run that the checkpoint is the last one of.
+    """Claims PARENT/0, 1, ... when training is set up, or goes on in the directory of the run that is resumed.
 
     It must come before callbacks that write. With several processes the first one claims and tells the others.
 
     Args:
         parent: Where the runs of this name are kept.
-        ckpt_path: The checkpoint that training resumes from.
-        resume_step: That checkpoint's global step.
+        continued: The directory to go on in.
+        resume_step: Global step that the run goes on from there.
     """
 
-    def __init__(self, parent: Path, ckpt_path: str | None = None, resume_step: int | None = None) -> None:
+    def __init__(self, parent: Path, continued: Path | None = None, resume_step: int | None = None) -> None:
         self.parent = parent
-        self.continued = runs.run_of(ckpt_path)
-        self.resume_step = resume_step if self.continued else None
+        self.continued = continued
+        self.resume_step = resume_step if continued else None
         self.path: Path | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -35,9 +36,8 @@ class RunDirectory(pl.Callback):
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
         step = self.resume_step
         tensorboard = TensorBoardLogger(path, name="", version="", default_hp_metric=False, purge_step=step)
-        trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step)]
-        if trainer.is_global_zero:
-            print(f"Writing to {path}; watch it with: tensorboard --logdir {path.parent.parent}", flush=True)
+        trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step), *trainer.loggers]
+        say(f"Writing to {path}; watch it with: {tensorboard_command(path.parent.parent)}")
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -9,7 +9,7 @@ from thermoebm.data.base import ImageDataModule
 
 
 class Digits(ImageDataModule):
-    """The UCI handwritten digits of scikit-learn, 8x8 and grey, with sixteen levels.
+    """The UCI handwritten digits of scikit-learn, 8x8 and grey, with seventeen levels.
 
     The held-out images are the same for every seed.
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from thermoebm import evidence, optim, randomness
+from thermoebm.cost import compilation_pays
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterior, TiltedPrior
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
-from thermoebm.samplers import ULA, Kernel, can_compile, run
+from thermoebm.samplers import ULA, Kernel, run
 from thermoebm.schedules import PowerLaw
 
 
@@ -34,7 +35,7 @@ class LatentEBM(pl.LightningModule):
             ended (``prior_chain``).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
         temperature_chunk: Temperatures sampled side by side; None: one on CPU, all on CUDA.
-        compile: Compile the Langevin steps of training; ``auto``: on CUDA and where a C++ compiler is installed.
+        compile: Compile the Langevin steps of training; ``auto``: where it pays.
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
         seed: Of all noise this module draws, together with the process's rank.
 
@@ -91,7 +92,7 @@ class LatentEBM(pl.LightningModule):
         self.reference = GaussianPrior(prior_sigma)
         self.prior = TiltedPrior(energy, self.reference)
         self.likelihood = GaussianLikelihood(generator, likelihood_sigma)
-        self._training_batch: int | None = None
+        self.training_batch: int | None = None
 
     # Sampling
 
@@ -173,9 +174,9 @@ class LatentEBM(pl.LightningModule):
 
     def _compiled(self, batch: int) -> bool:
         """Compiled steps are for the shape of the training batch; anything else runs eagerly rather than recompile."""
-        if self.compile_sampling == "off" or batch != self._training_batch:
+        if self.compile_sampling == "off" or batch != self.training_batch:
             return False
-        return self.compile_sampling == "on" or can_compile(self.device.type)
+        return self.compile_sampling == "on" or compilation_pays(self.generator, batch, self.device.type)
 
     # Training
 
@@ -193,7 +194,7 @@ class LatentEBM(pl.LightningModule):
         return [optimizer], [scheduler]
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._training_batch = self._training_batch or len(batch)
+        self.training_batch = self.training_batch or len(batch)
         step = self.global_step
         output = self.objective(self, batch, self.stream("training", step), step=step)
         optimizer: Any = self.optimizers()

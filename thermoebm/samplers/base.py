@@ -1,8 +1,6 @@
 """What a kernel is, and the loop that runs one: the only place that knows about compilation and checkpointing."""
 
-import shutil
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -93,12 +91,6 @@ def run(
         return state, info
 
 
-@cache
-def can_compile(device_type: str) -> bool:
-    """Whether torch.compile can be expected to work: always for a GPU, and for a CPU where there is a C++ compiler."""
-    return device_type == "cuda" or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-
-
 def _step(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
     return kernel.step(density, state, noise)
 
@@ -116,6 +108,8 @@ class _CompiledStep:
             return _step(*args)
         try:
             return self.function(*args)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
             result = _step(*args)  # a fault of the density itself is raised here, by its own name
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
