@@ -41,21 +41,35 @@ class PictureCallback(pl.Callback):
         raise NotImplementedError
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if epoch % self.every_n_epochs and not last:
-            return
-        log_dir = trainer.log_dir  # asked of every process: it is broadcast
-        if log_dir is None or not trainer.is_global_zero:
+        if not self.due(trainer) or (path := self.path(trainer)) is None:
             return
         assert isinstance(pl_module, LatentEBM)
-        picture = self.picture(trainer, pl_module).cpu()
-        folder = Path(log_dir) / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        save_image(picture, folder / f"epoch-{epoch:04d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(self.name, picture, trainer.global_step)
+        self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
+
+    def due(self, trainer: pl.Trainer) -> bool:
+        """Whether the epoch that ends is an n-th one, or the last."""
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        return last or epoch % self.every_n_epochs == 0
+
+    def path(self, trainer: pl.Trainer) -> Path | None:
+        """Where this epoch's PNG goes, or None if there is no such place or another process writes it."""
+        log_dir = trainer.log_dir  # asked of every process: it is broadcast
+        if log_dir is None or not trainer.is_global_zero:
+            return None
+        return Path(log_dir) / self.name / f"epoch-{trainer.current_epoch + 1:04d}.png"
+
+    def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor) -> None:
+        """Writes a picture as PNG and to TensorBoard."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(picture, path)
+        for logger in tensorboards(trainer):
+            logger.experiment.add_image(self.name, picture, trainer.global_step)
+
+
+def tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a run."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def image_grid(images: Tensor, columns: int) -> Tensor:
