@@ -142,9 +142,9 @@ def test_streaming_is_the_two_pass_formula():
             np.testing.assert_allclose(estimates[quantity], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "offset", "tolerance"), [(torch.float64, 1e3, 1e-10), (torch.float32, 1e3, 1e-3)])
+@pytest.mark.parametrize(("dtype", "offset", "tolerance"), [(torch.float64, 1e3, 1e-10), (torch.float32, 1e4, 3e-3)])
 def test_a_constant_added_to_every_gradient_changes_no_variance(dtype, offset, tolerance):
-    """Float32 numbers near 1,000 are 6e-5 apart; sums of squares there would lose six of seven digits."""
+    """Float32 numbers near 10,000 are 1e-3 apart; sums of squares there would lose all seven digits."""
     design = Design(12, 3, 3)
     g = draws(design, seed=3)
     before, after = (streamed(g + c, design, dtype) for c in (0.0, offset))
