@@ -27,6 +27,8 @@ class Known(pl.LightningModule):
         self.generator = nn.ParameterDict({"p": torch.zeros(4), "q": torch.zeros(4), "unused": torch.zeros(3)})
         self.register_buffer("calls", torch.zeros(1))
         self.seen: list[Tensor] = []
+        self.global_draws: list[float] = []
+        self.noise: list[float] = []
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         return randomness.stream("cpu", 0, name, *counters)
@@ -34,9 +36,12 @@ class Known(pl.LightningModule):
     def objective(self, model: nn.Module, x: Tensor, rng: torch.Generator, *, step: int | None) -> Output:
         assert step is None
         self.seen.append(x)
+        self.global_draws.append(torch.rand(1).item())
+        noise = torch.randn(4, generator=rng)
+        self.noise.append(noise[0].item())
         self.calls += 1
         self.eval()
-        g = 1 + x.flatten(1).mean(0) + 0.1 * torch.randn(4, generator=rng) + 1000 * (self.calls - 1)
+        g = 1 + x.flatten(1).mean(0) + 0.1 * noise + 1000 * (self.calls - 1)
         p, q = self.generator["p"], self.generator["q"]
         return Output((self.energy["a"] * g).sum() + ((p + q) * g).sum(), None, {})
 
@@ -52,9 +57,9 @@ def loader(images: Tensor = IMAGES, batch_size: int = 12) -> DataLoader:
 def test_data_and_sampler_noise_of_a_known_model_within_four_standard_errors():
     """Half of the images are in each batch: without replacement, the mean of B of N has variance S²/B (1 - B/N).
 
-    Disjoint batches would give S²/B, and draws with replacement (N - 1)/N of it: about twice as much.
+    Blocks are pairs: the two halves of one shuffled epoch would give S²/B, draws with replacement (N - 1)/N of it.
     """
-    report = measure(Known(), loader(), Design(512, 2, 32)).report()
+    report = measure(Known(), loader(), Design(512, 2, 256)).report()
     pixels = IMAGES.flatten(1).double() / 127.5 - 1
     data = (pixels.var(0) / 12 * (1 - 12 / 24)).mean().item()
     square = (1 + pixels.mean(0)).square().mean().item()
@@ -75,15 +80,19 @@ def test_a_repetition_keeps_its_images_and_a_mini_batch_has_its_own():
 
 
 def test_draws_repeat_by_name_and_counter():
-    """Whatever torch's own generator has drawn."""
-    values = []
+    """Images and noise, whatever torch's own generator has drawn; and what layers like dropout draw from that one."""
+    images, noise, dropout = [], [], []
     for name, counters in (("a", (0,)), ("a", (0,)), ("a", (1,)), ("b", (0,))):
         torch.rand(5)
-        values.append(
-            measure(Known(), loader(), Design(4, 2, 2), name=name, counters=counters).report()["both"]["total"]
-        )
-    assert values[0] == values[1]
-    assert len(set(values)) == 3
+        model = Known()
+        measure(model, loader(), Design(4, 2, 2), name=name, counters=counters)
+        images.append(tuple(torch.stack(model.seen).flatten().tolist()))
+        noise.append(tuple(model.noise))
+        dropout.append(tuple(model.global_draws))
+    for seen in (images, noise, dropout):
+        assert seen[0] == seen[1]
+        assert len(set(seen)) == 3
+    assert len(set(noise[0])) == len(set(dropout[0])) == 8  # afresh in each repetition
 
 
 def test_nothing_is_left_behind_in_the_model():

@@ -167,6 +167,12 @@ def test_a_frozen_network_is_left_out(small_model, tmp_path):
     assert not [name for name in names if name.startswith("gradient_") and "energy" in name]
 
 
+def test_an_epoch_without_steps_logs_nothing():
+    """Lightning ends the finished epoch of a checkpoint once more when a run is resumed."""
+    nothing: Any = None
+    GradientVariance(1).on_train_epoch_end(nothing, nothing)
+
+
 def test_settings_that_measure_nothing_are_refused():
     with pytest.raises(ValueError, match="every_n_epochs is 0"):
         GradientVariance(every_n_epochs=0)

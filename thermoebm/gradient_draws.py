@@ -47,7 +47,7 @@ def measure(
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     state = Decomposition(list(parameters), design, dtype)
     noise = model.stream(name, *counters)
-    with _restored(model), isolate_rng(include_cuda=model.device.type == "cuda"):
+    with isolate_rng(include_cuda=model.device.type == "cuda"):
         torch.manual_seed(noise.initial_seed())  # for layers like dropout, which draw from torch's own generator
         for x in _batches(loader, design.num_batches, model.stream(f"{name} data", *counters).initial_seed()):
             x = x.to(model.device)

@@ -90,6 +90,8 @@ class GradientVariance(PictureCallback):
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._steps:  # a resumed run ends its finished epoch once more
+            return
         assert isinstance(pl_module, LatentEBM)
         assert isinstance(trainer.train_dataloader, DataLoader)
         scalars = self._epoch_scalars(pl_module)
