@@ -19,7 +19,8 @@ from thermoebm.gradients import Estimate
 from thermoebm.loggers import MetricsCSV
 from thermoebm.modules import LatentEBM
 from thermoebm.networks import ConvGenerator
-from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
+from thermoebm.objectives import MaximumLikelihood, Output, ThermodynamicIntegration
+from thermoebm.optim import DecayedAdam
 from thermoebm.schedules import PowerLaw
 
 
@@ -36,7 +37,7 @@ class Restless(ConvGenerator):
         return super().forward(z) * (1 + 1e-3 * self.calls) + 1e-2 * torch.rand(1)
 
 
-def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2) -> pl.Trainer:
+def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2, **fields: Any) -> pl.Trainer:
     """Three batches of twenty digits an epoch."""
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -51,6 +52,7 @@ def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2
         limit_train_batches=3,
         limit_val_batches=0,
         log_every_n_steps=1,
+        **fields,
     )
     trainer.fit(model, datamodule=Digits(batch_size=20))
     return trainer
@@ -150,6 +152,7 @@ def test_bars_are_the_estimates_also_where_one_is_negative_or_all_are_zero():
     report = dict(zip(("energy.a", "generator.b"), estimates, strict=True)) | {"both": estimates[1]}
     (axes,) = bar_chart(report, ("energy.a", "generator.b"), 7).axes
     assert [bar.get_width() for bar in axes.patches] == [-1, 4, -2, 8]
+    np.testing.assert_allclose([bar.get_y() + bar.get_height() / 2 for bar in axes.patches], [-0.2, 0.8, 0.2, 1.2])
     assert axes.get_xscale() == "log"
     assert "Epoch 7: total 12 ± 0.3" in axes.get_title()
     zero = {"data": Estimate(0, 0), "sampler": Estimate(0, 0), "total": Estimate(0, 0)}
@@ -165,6 +168,32 @@ def test_a_frozen_network_is_left_out(small_model, tmp_path):
         names = next(csv.reader(file))
     assert "gradient_variance/per_parameter/total/generator" in names
     assert not [name for name in names if name.startswith("gradient_") and "energy" in name]
+
+
+def test_each_measurement_has_draws_of_its_own(small_model, tmp_path):
+    """Nothing is learned at this rate, yet the second epoch's figure is another one."""
+    still = DecayedAdam(1e-30, 1e-30)
+    fit(small_model(energy_optimizer=still, generator_optimizer=still), tmp_path, GradientVariance(1, 4, 2, 2))
+    first, second = logged(tmp_path, "gradient_variance/per_parameter/total/both")
+    assert first != second
+
+
+class Listening(MaximumLikelihood):
+    """Keeps whether autocast was on."""
+
+    def __init__(self) -> None:
+        self.autocast: list[bool] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Output:
+        self.autocast.append(torch.is_autocast_enabled("cpu"))
+        return super().__call__(*args, **kwargs)
+
+
+def test_gradients_are_measured_in_the_precision_of_training(small_model, tmp_path):
+    """Three steps and eight draws, all of them under autocast."""
+    objective = Listening()
+    fit(small_model(objective=objective), tmp_path, GradientVariance(1, 4, 2, 2), epochs=1, precision="bf16-mixed")
+    assert objective.autocast == [True] * 11
 
 
 def test_an_epoch_without_steps_logs_nothing():

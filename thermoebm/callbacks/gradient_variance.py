@@ -70,9 +70,6 @@ class GradientVariance(PictureCallback):
         if not isinstance(trainer.train_dataloader, DataLoader):  # told before an epoch has been spent
             raise RuntimeError("GradientVariance draws from the training images: it needs one training data loader.")
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart()
-
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Tensor, batch_idx: int
     ) -> None:
