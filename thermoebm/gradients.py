@@ -93,8 +93,8 @@ class Decomposition:
 
     All four are unbiased for independent mini-batches, so a data noise near zero may come out negative. An estimate
     for several components is the mean over them, then over blocks. ``normalised`` is the ratio total / mean square of
-    these two averages, in [0, 1]: the mean square is that of single gradients, Var(g) + E[g]², not |E[g]|² (Faghri et
-    al. 2020, arXiv 2007.04532); being a ratio it is consistent only.
+    these two averages: the mean square is that of single gradients, Var(g) + E[g]², not |E[g]|² (Faghri et
+    al. 2020, arXiv 2007.04532). The truth is at most 1; its estimate, consistent only, may exceed that.
 
     Args:
         names: Of the parameter tensors.
