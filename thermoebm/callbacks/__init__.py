@@ -1,6 +1,7 @@
 """Callbacks: what is watched while a model trains."""
 
 from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.progress import Progress
@@ -8,6 +9,7 @@ from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
     "EnergyAlarm",
+    "GradientVariance",
     "IntegrandPlot",
     "LastCheckpoint",
     "Progress",

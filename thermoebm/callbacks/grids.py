@@ -20,9 +20,10 @@ class SampleGrid(PictureCallback):
     name = "samples"
 
     def __init__(self, every_n_epochs: int = 10, count: int = 100, columns: int = 10) -> None:
-        super().__init__(every_n_epochs, count)
+        super().__init__(every_n_epochs)
+        self.count = count
         self.columns = columns
-        self._check_positive("columns")
+        self._check_positive("count", "columns")
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         return image_grid(model.generate(self.count, model.stream("sample grid")), self.columns)
@@ -40,9 +41,10 @@ class ReconstructionGrid(PictureCallback):
     name = "reconstructions"
 
     def __init__(self, every_n_epochs: int = 10, count: int = 40, columns: int = 10) -> None:
-        super().__init__(every_n_epochs, count)
+        super().__init__(every_n_epochs)
+        self.count = count
         self.columns = columns
-        self._check_positive("columns")
+        self._check_positive("count", "columns")
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         x = held_out(trainer, model, self.count)

@@ -24,7 +24,9 @@ class IntegrandPlot(PictureCallback):
     name = "integrand"
 
     def __init__(self, every_n_epochs: int = 10, count: int = 75) -> None:
-        super().__init__(every_n_epochs, count)
+        super().__init__(every_n_epochs)
+        self.count = count
+        self._check_positive("count")
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         objective = model.objective

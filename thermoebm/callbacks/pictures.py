@@ -24,18 +24,16 @@ class PictureCallback(pl.Callback):
 
     Args:
         every_n_epochs: Interval.
-        count: Number of images that the picture shows or averages over.
 
     Raises:
-        ValueError: If one of them is below 1.
+        ValueError: If it is below 1.
     """
 
     name: str
 
-    def __init__(self, every_n_epochs: int, count: int) -> None:
+    def __init__(self, every_n_epochs: int) -> None:
         self.every_n_epochs = every_n_epochs
-        self.count = count
-        self._check_positive("every_n_epochs", "count")
+        self._check_positive("every_n_epochs")
 
     def _check_positive(self, *fields: str) -> None:
         for field in fields:
@@ -47,21 +45,35 @@ class PictureCallback(pl.Callback):
         raise NotImplementedError
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if epoch % self.every_n_epochs and not last:
-            return
-        log_dir = trainer.log_dir  # asked of every process: it is broadcast
-        if log_dir is None or not trainer.loggers or not trainer.is_global_zero:
+        if not self.due(trainer) or (path := self.path(trainer)) is None:
             return
         assert isinstance(pl_module, LatentEBM)
-        picture = self.picture(trainer, pl_module).cpu()
-        folder = Path(log_dir) / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        save_image(picture, folder / f"epoch-{epoch:04d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(self.name, picture, trainer.global_step)
+        self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
+
+    def due(self, trainer: pl.Trainer) -> bool:
+        """Whether the epoch that ends is an n-th one, or the last."""
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        return last or epoch % self.every_n_epochs == 0
+
+    def path(self, trainer: pl.Trainer) -> Path | None:
+        """Where this epoch's PNG goes, or None if there is no such place or another process writes it."""
+        log_dir = trainer.log_dir  # asked of every process: it is broadcast
+        if log_dir is None or not trainer.loggers or not trainer.is_global_zero:
+            return None
+        return Path(log_dir) / self.name / f"epoch-{trainer.current_epoch + 1:04d}.png"
+
+    def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor) -> None:
+        """Writes a picture as PNG and to TensorBoard."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(picture, path)
+        for logger in tensorboards(trainer):
+            logger.experiment.add_image(self.name, picture, trainer.global_step)
+
+
+def tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a run."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def image_grid(images: Tensor, columns: int) -> Tensor:

@@ -1,0 +1,190 @@
+"""The variance of the learning gradient while a model trains: three named quantities and a running noise scale."""
+
+import csv
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorboards
+from thermoebm.gradient_draws import measure
+from thermoebm.gradients import Decomposition, Design, Estimate, RunningNoiseScale, across_parameters, networks
+from thermoebm.modules import LatentEBM
+
+Report = dict[str, dict[str, Estimate]]
+
+
+class GradientVariance(PictureCallback):
+    """Logs the gradient variances of :mod:`thermoebm.gradients`; NETWORK is ``energy``, ``generator`` or ``both``.
+
+    From the gradients that training has anyway, averaged over each epoch:
+
+        gradient_variance/across_parameters/NETWORK     the report's Var_θ, and
+        gradient_mean/across_parameters/NETWORK         the mean beside it
+        gradient_variance/running_noise_scale/NETWORK   images (McCandlish et al. 2018)
+
+    From draws of its own at frozen parameters, after every n-th epoch and the last:
+
+        gradient_variance/per_parameter/QUANTITY/NETWORK      ``total``, ``data``, ``sampler``, ``mean_square`` and
+        gradient_variance/per_parameter/QUANTITY_se/NETWORK   ``normalised``, with standard errors
+        gradient_variance/per_parameter/QUANTITY/TENSOR       ``total``, ``data`` and ``sampler``
+
+    and, in the folder ``gradient_variance``, a bar chart by tensor and a table of all numbers; in TensorBoard also a
+    histogram over the parameters of each tensor. Fresh draws each time, so that errors average out over epochs. With
+    several processes each draws as many, of its own batch size, and the blocks of all are put together.
+
+    Args:
+        every_n_epochs: Interval of the draws.
+        num_batches, repetitions, blocks: See :class:`thermoebm.gradients.Design`. A measurement costs about as much as
+            ``num_batches * repetitions`` training steps.
+
+    Raises:
+        ValueError: If a number does not fit the others.
+    """
+
+    name = "gradient_variance"
+
+    def __init__(
+        self,
+        every_n_epochs: int = 10,
+        num_batches: int = Design.num_batches,
+        repetitions: int = Design.repetitions,
+        blocks: int = Design.blocks,
+    ) -> None:
+        super().__init__(every_n_epochs)
+        self.design = Design(num_batches, repetitions, blocks)
+        self._batch_size = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        """Forgets the epoch's steps."""
+        self._steps = 0
+        self._sums: dict[str, Tensor] = {}
+        self._noise_scale = RunningNoiseScale()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not isinstance(trainer.train_dataloader, DataLoader):  # told before an epoch has been spent
+            raise RuntimeError("GradientVariance draws from the training images: it needs one training data loader.")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        self._batch_size = len(batch) * trainer.world_size
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        trainable = {n: p for n, p in pl_module.named_parameters() if p.requires_grad}
+        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable.values()]
+        for name, members in networks(list(trainable)).items():  # sums stay on the device: no synchronisation
+            moments = torch.stack(across_parameters([gradient[i] for i in members])).double()
+            self._sums[name] = self._sums[name] + moments if name in self._sums else moments
+        self._noise_scale.update(gradient)
+        self._steps += 1
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._steps:  # a resumed run ends its finished epoch once more
+            return
+        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(trainer.train_dataloader, DataLoader)
+        scalars = self._epoch_scalars(pl_module)
+        self._restart()  # also frees the gradient that the noise scale keeps
+        if self.due(trainer):
+            state = measure(
+                pl_module,
+                trainer.train_dataloader,
+                self.design,
+                counters=(trainer.current_epoch,),
+                context=trainer.precision_plugin.train_step_context,
+            )
+            if trainer.world_size > 1:
+                state.all_reduce()
+            report = state.report()
+            scalars |= report_scalars(report, state.names)
+            path = self.path(trainer)
+            if path is not None:
+                self.publish(trainer, path, figure_image(bar_chart(report, state.names, trainer.current_epoch + 1)))
+                write_table(report, path.with_suffix(".csv"))
+                self._add_histograms(trainer, state)
+        pl_module.log_dict(scalars, sync_dist=True)
+
+    def _epoch_scalars(self, model: LatentEBM) -> dict[str, float]:
+        names = [n for n, p in model.named_parameters() if p.requires_grad]
+        scalars: dict[str, float] = {}
+        for name, sums in self._sums.items():
+            variance, mean = (sums / self._steps).tolist()
+            scale = self._noise_scale.value(networks(names)[name], self._batch_size)
+            scalars |= {
+                f"gradient_variance/across_parameters/{name}": variance,
+                f"gradient_mean/across_parameters/{name}": mean,
+                f"gradient_variance/running_noise_scale/{name}": scale,
+            }
+        return scalars
+
+    def _add_histograms(self, trainer: pl.Trainer, state: Decomposition) -> None:
+        loggers = tensorboards(trainer)
+        for name, variance in state.per_parameter() if loggers else ():
+            finite = variance[variance.isfinite()]
+            for logger in loggers if len(finite) else ():
+                logger.experiment.add_histogram(f"gradient_variance/{name}", finite, trainer.global_step)
+
+
+def report_scalars(report: Report, tensors: tuple[str, ...]) -> dict[str, float]:
+    """The logged names and values of a report; for single tensors only the variances, as there are many of them."""
+    scalars = {}
+    for part, estimates in report.items():
+        for quantity, estimate in estimates.items():
+            if part not in tensors:
+                scalars[f"gradient_variance/per_parameter/{quantity}/{part}"] = estimate.value
+                scalars[f"gradient_variance/per_parameter/{quantity}_se/{part}"] = estimate.standard_error
+            elif quantity in ("total", "data", "sampler"):
+                scalars[f"gradient_variance/per_parameter/{quantity}/{part}"] = estimate.value
+    return scalars
+
+
+def write_table(report: Report, path: Path) -> None:
+    """One row for each network and tensor, each quantity followed by its standard error."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["part", *(f"{q}{end}" for q in report["both"] for end in ("", "_se"))])
+        rows.writerows(
+            [part, *(number for e in estimates.values() for number in e)] for part, estimates in report.items()
+        )
+
+
+def bar_chart(report: Report, tensors: tuple[str, ...], epoch: int) -> Figure:
+    """Data and sampler noise of each tensor side by side on a logarithmic scale, with one standard error.
+
+    An unbiased estimate may be negative; its bar is then missing.
+    """
+    figure = Figure(figsize=(7.2, 1.6 + 0.42 * len(tensors)), layout="constrained")
+    axes = figure.add_subplot()
+    positive = False
+    for row, (part, label, color) in enumerate((("data", "data noise", "C0"), ("sampler", "sampler noise", "C1"))):
+        bars = [report[tensor][part] for tensor in tensors]
+        axes.barh(
+            [i + 0.4 * row - 0.2 for i in range(len(tensors))],
+            [bar.value for bar in bars],
+            xerr=[bar.standard_error for bar in bars],
+            height=0.4,
+            color=color,
+            label=label,
+            error_kw={"linewidth": 0.8},
+        )
+        positive |= any(bar.value > 0 for bar in bars)
+    if positive:
+        axes.set_xscale("log")
+    axes.set_yticks(range(len(tensors)), tensors)
+    axes.invert_yaxis()
+    axes.set_xlabel("variance of the gradient at frozen parameters, mean over the tensor")
+    total = report["both"]["total"]
+    axes.set_title(
+        f"Epoch {epoch}: total {total.value:.3g} ± {total.standard_error:.1g} over both networks", fontsize=10
+    )
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
