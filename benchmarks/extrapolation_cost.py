@@ -8,8 +8,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
-
-import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
+from functools import partial
 
 import torch
 
@@ -40,9 +39,9 @@ def main() -> None:
         real, fake = torch.randn(SIZES[-1], d, generator=rng), 0.1 + torch.randn(SIZES[-1], d, generator=rng)
         extrapolator = Extrapolator(real, fake, SIZES, rng)
         extrapolator.kernel("rbf")  # the first product of a process wakes its threads
-        once = seconds(lambda: frechet(real, fake)), seconds(lambda: mmd2(real, fake, poly))
-        took = seconds(extrapolator.frechet), seconds(lambda: extrapolator.kernel("poly"))
-        last = seconds(lambda: extrapolator.kernel("rbf"))
+        once = seconds(partial(frechet, real, fake)), seconds(partial(mmd2, real, fake, poly))
+        took = seconds(extrapolator.frechet), seconds(partial(extrapolator.kernel, "poly"))
+        last = seconds(partial(extrapolator.kernel, "rbf"))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"{d:10d}   {took[0]:6.2f} ({took[0] / once[0]:4.1f}x)   {took[1]:6.2f} ({took[1] / once[1]:4.1f}x)   "

@@ -113,7 +113,7 @@ def test_states_of_processes_merge_exactly(features):
         setattr(one, name, one._reductions[name](torch.stack([getattr(metric, name) for metric in halves])))
     assert one._computed is None
     moments = frechet.moments(one.real), frechet.moments(one.fake)
-    assert (moments[0].count, moments[1].count) == (900, 700)
+    assert (moments[0].images, moments[1].images) == (900, 700)
     assert frechet.frechet_distance(*moments).item() == pytest.approx(distance(real, fake), rel=1e-12)
     torch.testing.assert_close(moments[0].mean, real.double().mean(0))
     torch.testing.assert_close(moments[0].factor.T @ moments[0].factor, real.double().T.cov())

@@ -15,9 +15,9 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """What the distance needs of a sample: N, mean μ (d,), factor F (r, d) with FᵀF = Σ (divided by N - 1), float64."""
+    """What the distance needs of a sample: N images, mean μ (d,), and F (r, d) with FᵀF = Σ (over N - 1); float64."""
 
-    count: int
+    images: int
     mean: Tensor
     factor: Tensor
 
