@@ -19,6 +19,7 @@ from thermoebm import runs
 from thermoebm.callbacks import EnergyAlarm, Progress, RunDirectory, ZeroGradientAlarm
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import ImageDataModule
+from thermoebm.faults import innermost
 from thermoebm.modules import LatentEBM
 
 # Below this many floating-point operations for one pass of a batch through the generator, waking a second thread
@@ -175,16 +176,6 @@ def quieten() -> None:
 def say(message: str) -> None:
     """Prints one line, once however many processes there are."""
     print(message, flush=True)
-
-
-def innermost(error: BaseException) -> str:
-    """The sentence at the bottom of a chain of errors: jsonargparse wraps ours in a report on every type it tried."""
-    message = str(error)
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-        if isinstance(error, ValueError):
-            message = str(error)
-    return message
 
 
 def fail(message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Callbacks: what is watched while a model trains."""
 
 from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.progress import Progress
@@ -8,6 +9,7 @@ from thermoebm.callbacks.run_directory import RunDirectory
 
 __all__ = [
     "EnergyAlarm",
+    "GenerationMetrics",
     "IntegrandPlot",
     "Progress",
     "ReconstructionGrid",

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from thermoebm.data import ImageDataModule
 from thermoebm.metrics import cache, classifier
 from thermoebm.metrics.fidelity import check_features
+from thermoebm.progress import bar
 
 _PREPROCESSING = "rounded to eight bits, [-1, 1]"
 
@@ -82,11 +82,11 @@ class Extractor:
             raise ValueError("There are no images to extract features of.")
         self.network.to(images.device)
         features: list[Tensor] = []
-        with tqdm(total=len(images), desc=title, unit="image", disable=title is None, **_bar()) as bar:
+        with bar(len(images), title, "image") as progress:
             for batch in images.split(self.batch_size):
                 features.append(self._extract(_quantised(batch)))
                 check_features(features[-1], first=sum(map(len, features[:-1])))
-                bar.update(len(batch))
+                progress.update(len(batch))
         return torch.cat(features)
 
     def of_real(self, images: Tensor, device: torch.device | str = "cpu", title: str | None = None) -> Tensor:
@@ -215,9 +215,3 @@ def _quantised(images: Tensor) -> Tensor:
     """Float32 images in [-1, 1] on the 256 levels of a stored picture."""
     levels = images if images.dtype == torch.uint8 else ((images.clamp(-1, 1) + 1) * 127.5).round()
     return levels.float() / 127.5 - 1
-
-
-def _bar() -> dict[str, object]:
-    """A bar that moves on a terminal and is a line every ten seconds elsewhere; none for what takes under a second."""
-    moving = sys.stderr.isatty()
-    return {"leave": False, "delay": 1, "mininterval": 0.2 if moving else 10, "ascii": None if moving else True}
