@@ -40,6 +40,7 @@ class Extrapolation(NamedTuple):
         standard_error: Of the intercept, over images.
         slope: Of the line in 1/N; the bias at N images is slope / N.
         r_squared: Share of the values' variance that the line explains.
+        unbiased: Whether the distance is unbiased at every size, so that there is no slope to be expected.
     """
 
     sizes: list[int]
@@ -48,6 +49,7 @@ class Extrapolation(NamedTuple):
     standard_error: float
     slope: float
     r_squared: float
+    unbiased: bool
 
 
 def fit_sizes(available: int, sizes: Sequence[int] | None = None) -> tuple[list[int], str | None]:
@@ -125,6 +127,7 @@ class Extrapolator:
         check_features(fake, real.shape[1])
         self.sets = real.double(), fake.double()
         self.sizes = list(sizes)
+        self.protocol = protocol
         if protocol == "with_replacement":
             shared = subsets(min(len(real), len(fake)), sizes, protocol, rng)
             self.subsets = shared, shared
@@ -137,7 +140,7 @@ class Extrapolator:
         counts = [_counts(len(f), chosen).to(f) for f, chosen in zip(self.sets, self.subsets, strict=True)]
         values, influences = kernels.discrepancies(x, y, kernels.kernel(name), *counts)
         shares = [c / c.sum(0) * i for c, i in zip(counts, influences, strict=True)]
-        return self._fit(values, shares)
+        return self._fit(values, shares, unbiased=True)
 
     def frechet(self) -> Extrapolation:
         """Extrapolates the Fréchet distance; a nested subset adds its new images to the moments of the one before."""
@@ -150,9 +153,9 @@ class Extrapolator:
                 chosen = self.subsets[side][k]
                 influence = frechet.influence(self.sets[side][chosen], form).cpu()
                 shares[side][:, k].index_add_(0, chosen, (influence - influence.mean()) / size)
-        return self._fit(torch.stack(values), shares)
+        return self._fit(torch.stack(values), shares, unbiased=False)
 
-    def _fit(self, values: Tensor, shares: list[Tensor]) -> Extrapolation:
+    def _fit(self, values: Tensor, shares: list[Tensor], unbiased: bool) -> Extrapolation:
         """The line; ``shares`` are influences over N (number of images, K) for either set, 0 for images not drawn."""
         values, shares = values.cpu(), [share.cpu() for share in shares]
         of_intercept, of_slope = line(self.sizes)
@@ -167,6 +170,7 @@ class Extrapolator:
             variance.sqrt().item(),
             slope.item(),
             1 - (residual.square().sum() / spread).item() if spread > 0 else 1.0,
+            unbiased and self.protocol == "nested",
         )
 
 

@@ -70,15 +70,15 @@ def extrapolation_figure(lines: dict[str, Extrapolation]) -> "Figure":
     figure = Figure(figsize=(4.2 * len(lines), 3.8), layout="constrained")
     for k, (name, fitted) in enumerate(lines.items()):
         axes = figure.add_subplot(1, len(lines), k + 1)
-        inverse = [1 / size for size in fitted.sizes]
+        inverse = [1000 / size for size in fitted.sizes]  # legible numbers
         ends = [0.0, max(inverse)]
         axes.plot(inverse, fitted.values, "o", color="C0", markersize=4, label="subsets of N images")
-        axes.plot(ends, [fitted.intercept + fitted.slope * x for x in ends], color="C0", linewidth=0.8)
+        axes.plot(ends, [fitted.intercept + fitted.slope / 1000 * x for x in ends], color="C0", linewidth=0.8)
         axes.errorbar([0], [fitted.intercept], [fitted.standard_error], fmt="s", color="C3", capsize=4, label="N = ∞")
-        axes.set(xlabel="1/N", ylabel=name)
+        axes.set(xlabel="1000/N", ylabel=name)
         axes.set_title(
-            f"{fitted.intercept:.4g} ± {fitted.standard_error:.2g}, slope {fitted.slope:.3g}, "
-            f"R² {fitted.r_squared:.2f}",
+            f"N = ∞: {fitted.intercept:.4g} ± {fitted.standard_error:.2g}, slope {fitted.slope:.3g}, "
+            f"R² {fitted.r_squared:.2f}\n" + ("unbiased at every N: any slope is noise" if fitted.unbiased else ""),
             fontsize=9,
         )
         axes.legend(fontsize=8, frameon=False)
