@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.test_cli import SHORT, assert_fault
 from thermoebm import generation
 from thermoebm.callbacks import GenerationMetrics
 from thermoebm.data import Digits
@@ -20,6 +21,11 @@ class Flat(nn.Module):
 
     def forward(self, images):
         return images[:, 0, 2:6, 2:6].flatten(1)
+
+
+class Wrong(nn.Module):
+    def forward(self, images):
+        return images
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +124,14 @@ def test_faults_are_told_before_training(small_model, capsys):
         callback(every_n_epochs=0)
     train(small_model(), callback(sizes=None))
     assert "GenerationMetrics: Sizes 1000 to 4500 are scaled down to 18 to 80" in capsys.readouterr().out
+
+
+def test_faults_are_told_in_a_sentence_by_the_command_line(capsys, tmp_path):
+    added = ["--trainer.callbacks+", "thermoebm.callbacks.GenerationMetrics"]
+    for option, value, said in (
+        ("extractor", "nonsense", "There is no extractor 'nonsense'"),
+        ("extractor", f"{__name__}.Wrong", "Wrong returned (1, 1, 8, 8) for 1 images"),
+        ("num_samples", "15", "There are 15 images: too few"),
+    ):
+        arguments = ["fit", *SHORT, *added, f"--trainer.callbacks.{option}", value]
+        assert_fault(capsys, tmp_path / "runs", said, *arguments)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from thermoebm import runs
-from thermoebm.callbacks import EnergyAlarm, Progress, RunDirectory, ZeroGradientAlarm
+from thermoebm.callbacks import EnergyAlarm, GenerationMetrics, Progress, RunDirectory, ZeroGradientAlarm
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import ImageDataModule
 from thermoebm.faults import innermost
@@ -105,7 +105,11 @@ class CLI(LightningCLI):
                 callbacks += [Progress()]
         elif self.subcommand == "predict":
             trainer_config["enable_progress_bar"] = False
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GenerationMetrics) and self.subcommand == "fit" and trainer.is_global_zero:
+                callback.prepare(self.datamodule)
+        return trainer
 
     # Each subcommand
 

@@ -99,7 +99,13 @@ def fidelity(fake: Tensor, data: ImageDataModule, settings: Settings) -> Fidelit
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
-    return Fidelity(scalars | {"real_images": len(real)}, lines, [scaled] if scaled else [])
+    remarks = [scaled] if scaled else []
+    if sizes[0] <= x.shape[1]:
+        remarks.append(
+            f"{names.frechet} is right for the singular covariances of {sizes[0]} images in {x.shape[1]} dimensions, "
+            "but its bias is no straight line in 1/N there: take more images for its N=∞."
+        )
+    return Fidelity(scalars | {"real_images": len(real)}, lines, remarks)
 
 
 @torch.no_grad()

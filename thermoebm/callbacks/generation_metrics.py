@@ -56,12 +56,18 @@ class GenerationMetrics(pl.Callback):
         self._extractor: Extractor | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes sure that there are images enough and an extractor before any training is done."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ImageDataModule):
             raise ValueError("GenerationMetrics needs the images of an ImageDataModule; this trainer has none.")
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero and self._extractor is None:
+            self.prepare(data)
+
+    def prepare(self, data: ImageDataModule) -> None:
+        """Chooses the real images and makes the extractor: before any training, so that faults are told before it.
+
+        Raises:
+            ValueError: If there are too few images, or the extractor cannot be had or does not take them.
+        """
         split = data.held_out_images if self.split == "test" else data.train_images
         order = torch.randperm(len(split), generator=randomness.stream("cpu", 0, "generation metrics"))
         self._real = split[order[: self.num_samples]]
@@ -69,6 +75,7 @@ class GenerationMetrics(pl.Callback):
         if scaled:
             print(f"GenerationMetrics: {scaled}", flush=True)
         self._extractor = features.extractor(self.extractor_name, data)
+        self._extractor(self._real[:1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1

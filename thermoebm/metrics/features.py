@@ -8,6 +8,7 @@
 All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
 """
 
+import contextlib
 import hashlib
 import importlib
 import sys
@@ -100,6 +101,8 @@ class Extractor:
     def _extract(self, batch: Tensor) -> Tensor:
         try:
             features = self.network(batch)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
@@ -197,12 +200,13 @@ def _verified(path: Path) -> Path:
 
 def _by_class_path(name: str) -> nn.Module:
     module, _, attribute = name.rpartition(".")
-    try:
+    found = None
+    with contextlib.suppress(ImportError, AttributeError, ValueError):
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    if found is None:
         raise ValueError(
             f"There is no extractor '{name}'; choose inception, classifier or the class path of an nn.Module."
-        ) from error
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a network without weights of its own is the same each time
         network = found() if isinstance(found, type) and issubclass(found, nn.Module) else None
