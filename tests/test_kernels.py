@@ -82,9 +82,9 @@ def test_influences_are_those_of_leaving_an_image_out():
 
 @pytest.mark.parametrize(("name", "offset", "tolerance"), [("poly", 1e4, 1e-6), ("rbf", 1e5, 1e-9)])
 def test_six_digits_remain_far_from_zero_mean(name, offset, tolerance):
-    """Features 10,000 and 100,000 times their spread away from 0, given in float32, against long double."""
-    x, y = (offset + normal(40, 8)).float(), (offset + 0.2 + normal(30, 8, seed=1)).float()
-    a, b = x.double().numpy().astype(np.longdouble), y.double().numpy().astype(np.longdouble)
+    """Features 10,000 and 100,000 times their spread away from 0, against long double."""
+    x, y = offset + normal(40, 8), offset + 0.2 + normal(30, 8, seed=1)
+    a, b = x.numpy().astype(np.longdouble), y.numpy().astype(np.longdouble)
 
     def gram(p, q):
         if name == "poly":
