@@ -199,6 +199,14 @@ def test_the_classifier_is_the_same_each_time_and_moves_no_random_state(monkeypa
         assert torch.equal(a, b)
 
 
+def test_rescaling_features_leaves_the_logits_as_they_are():
+    network, images = classifier.Classifier((1, 8, 8), 10), pictures().float() / 127.5 - 1
+    before = network.head(network(images))
+    classifier._rescale(network, pictures())
+    torch.testing.assert_close(network.head(network(images)), before)
+    assert network(images).square().mean().item() == pytest.approx(1, rel=1e-5)
+
+
 def test_faults_of_the_classifier_are_told(monkeypatch):
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
     with pytest.raises(ValueError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
