@@ -6,6 +6,7 @@ are the pixels, so this is no Inception distance.
 """
 
 import argparse
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from thermoebm import runs
 from thermoebm.data import Digits
-from thermoebm.metrics import rbf_mmd2
+from thermoebm.metrics.kernels import mmd2, rbf
 from thermoebm.modules import LatentEBM
 
 
@@ -35,7 +36,7 @@ def quality(model: LatentEBM, data: Digits, count: int = 1000) -> Quality:
     reconstruction = model.reconstruct(real_held_out, model.stream("digits quality", 1))
     return Quality(
         (predicted.bincount(minlength=10) / count).tolist(),
-        rbf_mmd2(samples, real_held_out, 0.05).item(),
+        mmd2(samples.flatten(1), real_held_out.flatten(1), partial(rbf, gamma=0.05)).item(),
         (real_held_out - reconstruction).square().mean().item(),
     )
 

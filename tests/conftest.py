@@ -3,6 +3,7 @@
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +39,16 @@ def small_model() -> Callable[..., LatentEBM]:
         return LatentEBM(**(defaults | arguments))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a run of one epoch on digits, without the rest of its run."""
+    from tests.test_cli import SHORT, cli
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    cli("fit", *SHORT, "--trainer.check_val_every_n_epoch", 1, "--runs", folder / "runs")
+    kept = folder / "alone" / "7" / "checkpoints" / "last.ckpt"
+    kept.parent.mkdir(parents=True)
+    (folder / "runs" / "digits" / "0" / "checkpoints" / "last.ckpt").rename(kept)
+    return kept

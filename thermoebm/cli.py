@@ -12,7 +12,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm import runs
-from thermoebm.callbacks import EnergyAlarm, LastCheckpoint, Progress, RunDirectory, ZeroGradientAlarm
+from thermoebm.callbacks import (
+    EnergyAlarm,
+    GenerationMetrics,
+    LastCheckpoint,
+    Progress,
+    RunDirectory,
+    ZeroGradientAlarm,
+)
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cost import choose_threads
 from thermoebm.data import ImageDataModule
@@ -111,7 +118,11 @@ class CLI(LightningCLI):
             trainer_config["enable_progress_bar"], trainer_config["devices"] = False, 1
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        for callback in callbacks:
+            if isinstance(callback, GenerationMetrics) and self.subcommand == "fit" and trainer.is_global_zero:
+                callback.prepare(self.datamodule)
+        return trainer
 
     # Each subcommand
 

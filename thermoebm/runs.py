@@ -14,7 +14,9 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from torchvision.utils import save_image
 
+from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.terminal import reason
 
 
 def claim(parent: Path) -> Path:
@@ -88,14 +90,34 @@ def load_model(path: str | Path) -> LatentEBM:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    checkpoint = _load(path)
-    if "model" not in checkpoint.get("config", {}):
+    model: LatentEBM = _build(path, "model", LatentEBM)
+    read_checkpoint(str(path), model)  # names the tensor, if one differs
+    model.load_state_dict(_load(path)["state_dict"])
+    return model.eval()
+
+
+def load_data(path: str | Path) -> ImageDataModule:
+    """The data set that the model of a checkpoint was trained on, from the checkpoint's config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or holds no config.
+    """
+    data: ImageDataModule = _build(path, "data", ImageDataModule)
+    return data
+
+
+def _build(path: str | Path, name: str, kind: type) -> Any:
+    """The object that a checkpoint's config describes under this name."""
+    config = _load(path).get("config", {})
+    if name not in config:
         raise ValueError(f"{path} holds no config: it was not written by train.py.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LatentEBM, "model")
-    model: LatentEBM = parser.instantiate(parser.parse_object({"model": checkpoint["config"]["model"]})).model
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
+    parser.add_subclass_arguments(kind, name)
+    try:
+        return parser.instantiate(parser.parse_object({name: config[name]}))[name]
+    except Exception as error:  # a class that is no more, a field that has another name, a value that is refused
+        raise ValueError(f"{path}: its {name} cannot be built: {reason(error)}") from error
 
 
 def write_samples(samples: Tensor, picture: Tensor, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Callbacks: what is watched while a model trains."""
 
 from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.integrand import IntegrandPlot
@@ -9,6 +10,7 @@ from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
     "EnergyAlarm",
+    "GenerationMetrics",
     "GradientVariance",
     "IntegrandPlot",
     "LastCheckpoint",

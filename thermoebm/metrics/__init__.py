@@ -1,5 +1,6 @@
-"""Distances between sets of images."""
+"""How good are generated images? Features of images, distances on features, extrapolation to infinitely many."""
 
-from thermoebm.metrics.mmd import rbf_mmd2
+from thermoebm.metrics.fidelity import FrechetDistance, KernelDistance
+from thermoebm.metrics.kernels import mmd2
 
-__all__ = ["rbf_mmd2"]
+__all__ = ["FrechetDistance", "KernelDistance", "mmd2"]

@@ -1,0 +1,105 @@
+"""evaluate.py: faults are told in one sentence, with code 2, and what was computed is kept."""
+
+import csv
+
+import pytest
+import torch
+from torch import nn
+
+from tests.test_evaluate import FEATURES
+from thermoebm.evaluation_cli import main
+
+
+class Wrong(nn.Module):
+    def forward(self, images):
+        return images
+
+
+class Poisoned(nn.Module):
+    def forward(self, images):
+        return images.flatten(1) / 0
+
+
+def refused(capsys, *arguments):
+    """The one line that is said when the program ends with code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_faults_of_paths_are_told_before_anything_is_written(capsys, tmp_path, checkpoint):
+    output = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, said in (
+        (tmp_path / "absent.ckpt", f"There is no checkpoint {tmp_path}/absent.ckpt."),
+        (tmp_path / "empty", f"There is no last.ckpt in the folder {tmp_path}/empty."),
+    ):
+        assert refused(capsys, "--checkpoint", path, "--output", output) == f"error: {said}\n"
+    said = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path / "file" / "out")
+    assert said == f"error: The output folder {tmp_path}/file/out cannot be written (Not a directory).\n"
+    assert "'0' is not a positive whole number" in refused(
+        capsys, "--checkpoint", checkpoint, "--output", output, "--num_samples", 0
+    )
+    assert "--checkpoint" in refused(capsys, "--output", output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--extractor", f"{__name__}.Wrong"], "Wrong returned (250, 1, 8, 8) for 250 images; it must return features"),
+        (["--extractor", f"{__name__}.Poisoned"], "features of image 0 are not finite"),
+        (["--extractor", "nonsense"], "There is no extractor 'nonsense'; choose inception, classifier or"),
+        (["--extractor", "inception:absent.pth"], "There are no weights absent.pth: put https://"),
+        (["--sizes", "500", "600", "700"], "There are 297 images, fewer than the smallest size, 500."),
+        (["--num_samples", "15"], "There are 15 images: too few to extrapolate from."),
+    ],
+)
+def test_faults_of_the_measurement_name_the_checkpoint(capsys, checkpoint, tmp_path, arguments, said):
+    """The pictures that were made before it are kept."""
+    told = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path, *FEATURES, *arguments)
+    assert told.startswith(f"error: {checkpoint}: ")
+    assert said in told
+    assert {path.name for path in (tmp_path / "alone-7").iterdir()} >= {"samples.png", "reconstructions.png"}
+
+
+def test_what_was_computed_before_and_after_a_bad_checkpoint_is_kept(capsys, checkpoint, tmp_path):
+    """Truncated, without a config, of another model than its config, of none, of other channels than its data."""
+    content = torch.load(checkpoint, weights_only=True)
+    (tmp_path / "truncated.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+    torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
+    generator = content["config"]["model"]["init_args"]["generator"]["init_args"]
+    features, generator["features"] = generator["features"], 4
+    torch.save(content, tmp_path / "other.ckpt")
+    generator["features"], generator["leak"] = features, "much"
+    torch.save(content, tmp_path / "no.ckpt")
+    generator["leak"], generator["image_shape"] = 0.2, [3, 8, 8]
+    last = content["state_dict"]["generator.layers.2.weight"]
+    content["state_dict"]["generator.layers.2.weight"] = last.repeat(1, 3, 1, 1)
+    content["state_dict"]["generator.layers.2.bias"] = torch.zeros(3)
+    torch.save(content, tmp_path / "channels.ckpt")
+    bad = [tmp_path / f"{name}.ckpt" for name in ("truncated", "bare", "other", "no", "channels")]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["--checkpoint", *map(str, [*bad, checkpoint]), "--output", str(tmp_path / "out"), *FEATURES])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    reasons = [
+        "not a readable checkpoint",
+        "not a checkpoint that train.py wrote",
+        "is of another model: generator.",
+        "its model cannot be built:",
+        "(3, 8, 8), the data",
+    ]
+    for line, path, reason in zip(said.err.splitlines(), bad, reasons, strict=True):
+        assert line.startswith(f"error: {path}")
+        assert reason in line
+    rows = csv.DictReader((tmp_path / "out" / "metrics.csv").read_text("utf-8").splitlines())
+    assert [row["label"] for row in rows] == ["alone-7"]
+    assert "alone-7" in said.out

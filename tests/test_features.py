@@ -1,0 +1,264 @@
+"""Features by name: their caches, what they are called, and the faults of networks and files."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from thermoebm.data import Digits
+from thermoebm.metrics import cache, classifier, features
+from thermoebm.metrics.features import Extractor, extractor
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path / "cache"))
+
+
+class Flat(nn.Module):
+    """A fixed linear map of the pixels, which counts its calls."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 5)
+
+    def forward(self, images):
+        Flat.calls += 1
+        return self.linear(images.flatten(1))
+
+
+class Square(nn.Module):
+    def forward(self, images):
+        return images
+
+
+class Poisoned(nn.Module):
+    """Not a number for images whose first pixel is white."""
+
+    def forward(self, images):
+        return images.flatten(1) / (images[:, 0, 0, :1] < 1)
+
+
+def pictures(count=20):
+    return torch.randint(0, 255, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+# Extractors
+
+
+def test_any_module_by_class_path_is_the_same_each_time():
+    first = extractor(f"{__name__}.Flat")
+    torch.rand(1)
+    second = extractor(f"{__name__}.Flat")
+    assert torch.equal(first(pictures()), second(pictures()))
+    assert first(pictures()).shape == (20, 5)
+
+
+def test_images_are_rounded_to_eight_bits_whether_real_or_generated():
+    network = Extractor("flat", nn.Flatten())
+    assert torch.equal(network(pictures()), network(pictures().float() / 127.5 - 1 + 0.49 / 127.5))
+    assert torch.equal(network(torch.full((1, 1, 8, 8), 1.7)), torch.ones(1, 64))
+
+
+def test_features_do_not_depend_on_the_batch_size():
+    a, b = Extractor("flat", Flat(), batch_size=7), Extractor("flat", Flat())
+    b.network.load_state_dict(a.network.state_dict())
+    torch.testing.assert_close(a(pictures()), b(pictures()))
+
+
+def test_a_distance_on_other_features_than_inceptions_never_carries_its_names():
+    assert extractor(f"{__name__}.Flat").distance_names.frechet == f"FD[{__name__}.Flat]"
+    assert Extractor("classifier:digits", Flat()).distance_names[:3] == (
+        "FD[classifier:digits]",
+        "KD[classifier:digits]",
+        "KD-rbf[classifier:digits]",
+    )
+    assert Extractor("inception", Flat()).distance_names[:2] == ("FID", "KID")
+
+
+def test_faults_of_a_network_are_told(monkeypatch):
+    bright = pictures()
+    bright[13, 0, 0, 0] = 255
+    for name, images, complaint in (
+        ("Square", pictures(), r"Square returned \(20, 1, 8, 8\) for 20 images; it must return features \(20, d\)"),
+        ("Flat", pictures().expand(-1, 3, -1, -1), r"Flat takes no images of shape \(3, 8, 8\): mat1 and mat2"),
+        ("Poisoned", bright, "features of image 13 are not finite, nor are those of 0 others"),
+        ("Flat", pictures()[:0], "no images"),
+    ):
+        network = extractor(f"{__name__}.{name}")
+        network.batch_size = 20 if name == "Square" else 6
+        with pytest.raises(ValueError, match=complaint):
+            network(images)
+    for name in ("nonsense", "no.such.Module", "torch.nn.functional.relu", f"{__name__}.Nothing"):
+        with pytest.raises(ValueError, match=f"xtractor '{name}'"):
+            extractor(name)
+
+
+# Real features on disk
+
+
+def test_real_features_are_computed_once():
+    network = extractor(f"{__name__}.Flat")
+    first = network.of_real(pictures())
+    before = Flat.calls
+    assert torch.equal(extractor(f"{__name__}.Flat").of_real(pictures()), first)
+    assert Flat.calls == before
+
+
+@pytest.mark.parametrize("change", ["image", "weight", "name", "preprocessing"])
+def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, change):
+    images, network = pictures(), extractor(f"{__name__}.Flat")
+    network.of_real(images)
+    before = Flat.calls
+    if change == "image":
+        images[19, 0, 7, 7] += 1
+    elif change == "weight":
+        network.network.linear.bias[4] += 1
+    elif change == "name":
+        network.name = "other"
+    else:
+        monkeypatch.setattr(features, "_PREPROCESSING", "none")
+    assert torch.equal(network.of_real(images), network(images))
+    assert Flat.calls > before + 1
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "empty"])
+def test_a_damaged_file_is_noticed_and_made_again(capsys, damage):
+    network = extractor(f"{__name__}.Flat")
+    truth = network.of_real(pictures())
+    (path,) = (cache.folder() / "features").iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "flipped bit":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"flipped bit": content, "truncated": content[:-1], "empty": b""}[damage])
+    assert torch.equal(network.of_real(pictures()), truth)
+    assert capsys.readouterr().err == f"warning: {path} is damaged and is made again.\n"
+    assert torch.equal(network.of_real(pictures()), truth)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_write_that_fails_leaves_no_file_and_costs_only_the_cache(capsys, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    network = extractor(f"{__name__}.Flat")
+    assert torch.equal(network.of_real(pictures()), network(pictures()))
+    assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "cache").unlink()
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "No space left")))
+    network.of_real(pictures())
+    assert "(No space left)" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+# The classifier
+
+
+def test_the_classifier_command_trains_once_and_prints_its_accuracy(monkeypatch, capsys):
+    """First in a process of its own, as a user starts it; the second time nothing is trained."""
+    command = [sys.executable, "-m", "thermoebm.metrics.classifier", "digits"]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Training the classifier of Digits once" in first.stderr
+    monkeypatch.setattr(sys, "argv", command[2:])
+    classifier.main()
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (first.stdout, "")
+    accuracy = float(first.stdout.removeprefix("classifier:digits recognises ").partition("%")[0])
+    assert accuracy > 97
+    network = extractor("classifier", Digits())
+    assert network.name == "classifier:digits"
+    images = Digits().held_out_images
+    assert network(images).shape == (297, 64)
+    (train, _), (_, labels) = Digits().labelled()
+    assert network(train).square().mean().item() == pytest.approx(1, rel=1e-3)
+    correct = (network.head(network(images)).argmax(1) == labels).double().mean().item()
+    assert f"{correct:.1%}" == f"{accuracy}%"
+
+
+def test_an_unknown_data_set_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["classifier", "cats"])
+    with pytest.raises(SystemExit) as ended:
+        classifier.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: There is no data set 'cats' with labels; choose one of ")
+    assert said.count("\n") == 1
+
+
+def test_the_classifier_is_the_same_each_time_and_moves_no_random_state(monkeypatch):
+    monkeypatch.setitem(classifier._RECIPE, "steps", 3)
+    state = torch.get_rng_state()
+    first, _ = classifier.load(Digits())
+    second, _ = classifier.load(Digits(), again=True)
+    assert torch.equal(state, torch.get_rng_state())
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_rescaling_features_leaves_the_logits_as_they_are():
+    network, images = classifier.Classifier((1, 8, 8), 10), pictures().float() / 127.5 - 1
+    before = network.head(network(images))
+    classifier._rescale(network, pictures())
+    torch.testing.assert_close(network.head(network(images)), before)
+    assert network(images).square().mean().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_faults_of_the_classifier_are_told(monkeypatch):
+    monkeypatch.setitem(classifier._RECIPE, "steps", 1)
+    with pytest.raises(ValueError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
+        extractor("classifier:digits")(pictures().expand(-1, 3, -1, -1))
+    with pytest.raises(ValueError, match="There is no data set '' with labels; choose one of "):
+        extractor("classifier")
+
+    class Unlabelled(Digits):
+        labelled = property()
+
+    with pytest.raises(ValueError, match="Unlabelled has no labels"):
+        extractor("classifier", Unlabelled())
+
+
+# Inception
+
+
+def test_inception_weights_that_are_absent_or_damaged_are_told_in_a_sentence(monkeypatch, tmp_path):
+    url = features._INCEPTION_URL
+    with pytest.raises(ValueError, match=f"There are no weights {tmp_path}/w.pth: put {url} there"):
+        extractor(f"inception:{tmp_path}/w.pth")
+    (tmp_path / "w.pth").write_bytes(b"half of it")
+    found = hashlib.sha256(b"half of it").hexdigest()[:8]
+    with pytest.raises(ValueError, match=f"w.pth is damaged or another file .*begins with {found}, not 6726825d"):
+        extractor(f"inception:{tmp_path}/w.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(features, "_INCEPTION_URL", "file:///nowhere/weights-inception.pth")
+    with pytest.raises(ValueError, match=rf"\(URLError\): put file:.* at {tmp_path}/hub/checkpoints/weights-inception"):
+        extractor("inception")
+
+
+def test_inception_receives_the_pixels_of_torch_fidelity(monkeypatch, tmp_path):
+    """With a stand-in for its layers: bytes 0 to 255, grey over three channels, and logits without their bias."""
+
+    class Layers(nn.Module):
+        def __init__(self, name, wanted, path):
+            super().__init__()
+            assert (name, wanted) == ("inception-v3-compat", ["2048"])
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            return (x[:, :, 0, 0].float(),)
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Layers)
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    monkeypatch.setattr(features, "_INCEPTION_SHA256", hashlib.sha256(b"weights").hexdigest())
+    network = extractor(f"inception:{tmp_path}/w.pth")
+    assert network.name == "inception"
+    images = pictures()
+    assert torch.equal(network(images), images[:, :, 0, 0].float().expand(-1, 3))
+    assert torch.equal(network(images.expand(-1, 3, -1, -1)), network(images))
+    torch.testing.assert_close(network.head(network(images)), network(images) @ network.network.layers.fc.weight.T)
+    with pytest.raises(ValueError, match="1 or 3 channels, not 2"):
+        network(images.expand(-1, 2, -1, -1))

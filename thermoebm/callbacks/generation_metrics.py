@@ -1,0 +1,99 @@
+"""How far generated images are from real ones, while a model trains."""
+
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+
+from thermoebm import generation, randomness
+from thermoebm.data import ImageDataModule
+from thermoebm.metrics import features
+from thermoebm.metrics.extrapolation import Protocol, fit_sizes
+from thermoebm.metrics.features import Extractor
+from thermoebm.metrics.summary import summarise
+from thermoebm.modules import LatentEBM
+
+
+class GenerationMetrics(pl.Callback):
+    """Logs distances of samples to real images at every n-th epoch and the last, on all images and extrapolated.
+
+    For instance ``fidelity/FD[classifier:digits]_inf`` and its standard error, ``..._inf_se``; which names there are,
+    see :mod:`thermoebm.metrics.summary`. Samples have the same noise each time, so curves move by what was learned;
+    training draws none of it and is the same with this callback and without.
+
+    Args:
+        every_n_epochs: Interval.
+        num_samples: Generated images, and the most real images they are compared with.
+        sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
+        extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
+        split: Real images that samples are compared with: the held-out ones (``test``) or those it is trained on.
+        protocol: How subsets are drawn.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 10,
+        num_samples: int = 4500,
+        sizes: list[int] | None = None,
+        extractor: str = "classifier",
+        split: Literal["test", "train"] = "train",
+        protocol: Protocol = "nested",
+    ) -> None:
+        if min(every_n_epochs, num_samples) < 1:
+            raise ValueError(
+                f"GenerationMetrics: every_n_epochs is {every_n_epochs} and num_samples {num_samples}; "
+                "both must be at least 1."
+            )
+        self.every_n_epochs = every_n_epochs
+        self.num_samples = num_samples
+        self.wanted_sizes = sizes
+        self.extractor_name = extractor
+        self.split = split
+        self.protocol = protocol
+        self._extractor: Extractor | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ImageDataModule):
+            raise ValueError("GenerationMetrics needs the images of an ImageDataModule; this trainer has none.")
+        if trainer.is_global_zero and self._extractor is None:
+            self.prepare(data)
+
+    def prepare(self, data: ImageDataModule) -> None:
+        """Chooses the real images and makes the extractor: before any training, so that faults are told before it.
+
+        Raises:
+            ValueError: If there are too few images, or the extractor cannot be had or does not take them.
+        """
+        split = data.held_out_images if self.split == "test" else data.train_images
+        order = torch.randperm(len(split), generator=randomness.stream("cpu", 0, "generation metrics"))
+        self._real = split[order[: self.num_samples]]
+        self._sizes, scaled = fit_sizes(min(len(self._real), self.num_samples), self.wanted_sizes)
+        if scaled:
+            print(f"GenerationMetrics: {scaled}", flush=True)
+        self._extractor = features.extractor(self.extractor_name, data)
+        self._extractor(self._real[:1])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if (epoch % self.every_n_epochs and not last) or self._extractor is None:
+            return
+        assert isinstance(pl_module, LatentEBM)
+        extractor = self._extractor
+        fake = generation.draw(
+            pl_module, self.num_samples, lambda i: pl_module.stream("generation metrics", 1, i), "samples"
+        )
+        real = extractor.of_real(self._real, fake.device, "features of real images")
+        scalars, _ = summarise(
+            real,
+            extractor(fake, "features of samples"),
+            extractor.distance_names,
+            self._sizes,
+            pl_module.stream("generation metrics", 2),
+            self.protocol,
+        )
+        pl_module.log_dict({f"fidelity/{name}": value for name, value in scalars.items()}, rank_zero_only=True)

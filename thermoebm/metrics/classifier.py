@@ -1,0 +1,173 @@
+"""A small classifier of a data set's own labels, as an offline source of features: python -m ...classifier digits
+
+It is trained once, from a fixed seed, and kept in the cache under a name made of the data, the labels and the recipe.
+"""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import thermoebm.data
+from thermoebm import randomness
+from thermoebm.data import ImageDataModule
+from thermoebm.metrics import cache
+from thermoebm.threads import threads
+
+# Whatever changes the weights is part of the name under which they are kept.
+_RECIPE = {"version": 2, "steps": 400, "batch": 100, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0}
+
+# Images of so few values are trained on by one thread.
+_TINY = 16 * 16
+
+
+class Classifier(nn.Module):
+    """Convolutions and two linear layers; the features are the 64 activations before the last.
+
+    Once trained, their mean square is 1.
+
+    Args:
+        image_shape: (C, H, W).
+        classes: Number of labels.
+        num_features: Number of features.
+    """
+
+    def __init__(self, image_shape: tuple[int, ...], classes: int, num_features: int = 64) -> None:
+        super().__init__()
+        channels, side = image_shape[0], image_shape[-1]
+        layers: list[nn.Module] = [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU()]
+        width = 32
+        while side > 7:
+            layers += [nn.Conv2d(width, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            width, side = 64, side // 2
+        self.image_shape = tuple(image_shape)
+        self.num_features = num_features
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, num_features), nn.ReLU())
+        self.head = nn.Linear(num_features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, d) of images (N, C, H, W) in [-1, 1]; ``head`` makes logits of them.
+
+        Raises:
+            ValueError: If the images have another shape than those it was trained on.
+        """
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(f"The classifier takes images of shape {self.image_shape}, not {tuple(images.shape[1:])}.")
+        features: Tensor = self.body(images)
+        return features
+
+
+def data_set(name: str) -> ImageDataModule:
+    """The data set of this name (its class's, whatever the case) that has labels.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    labelled = {
+        key.lower(): member
+        for key, member in vars(thermoebm.data).items()
+        if isinstance(member, type) and issubclass(member, ImageDataModule) and hasattr(member, "labelled")
+    }
+    if name not in labelled:
+        raise ValueError(f"There is no data set '{name}' with labels; choose one of {', '.join(sorted(labelled))}.")
+    data: ImageDataModule = labelled[name]()
+    return data
+
+
+def load(data: ImageDataModule, again: bool = False) -> tuple[Classifier, float]:
+    """The data set's classifier, in evaluation mode, and its accuracy on the held-out images.
+
+    Args:
+        data: A data set with a method ``labelled``.
+        again: Train it even if it is in the cache.
+
+    Raises:
+        ValueError: If the data set has no labels.
+    """
+    name = type(data).__name__
+    if not hasattr(data, "labelled"):
+        raise ValueError(f"{name} has no labels to train a classifier on; choose another extractor of features.")
+    (train, labels), held_out = data.labelled()
+    key = cache.digest(train, labels, *held_out, repr(_RECIPE))
+    path = cache.folder() / "classifiers" / f"{name.lower()}-{key}.pt"
+    if again:
+        path.unlink(missing_ok=True)
+
+    def make() -> dict[str, Any]:
+        print(f"Training the classifier of {name} once, to be kept in {path} ...", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        network = _train(train, labels)
+        accuracy = _accuracy(network, *held_out)
+        took = time.perf_counter() - start
+        print(f"... {accuracy:.1%} of the held-out images are recognised; {took:.0f} s.", file=sys.stderr, flush=True)
+        return {"state": network.state_dict(), "accuracy": accuracy}
+
+    kept = cache.cached(path, make)
+    with torch.random.fork_rng(devices=[]):
+        network = Classifier(tuple(train.shape[1:]), int(labels.max()) + 1)
+    network.load_state_dict(kept["state"])
+    return network.eval().requires_grad_(False), kept["accuracy"]
+
+
+def _train(images: Tensor, labels: Tensor) -> Classifier:
+    """Fits the labels of uint8 images: the same weights each time on one machine, and no one's random state moved."""
+    steps, seed = int(_RECIPE["steps"]), int(_RECIPE["seed"])
+    count = 1 if images[0].numel() <= _TINY else torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), threads(count):
+        torch.manual_seed(seed)
+        network = Classifier(tuple(images.shape[1:]), int(labels.max()) + 1)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), _RECIPE["learning_rate"], weight_decay=_RECIPE["weight_decay"]
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RECIPE["learning_rate"], total_steps=steps)
+        rng = randomness.stream("cpu", seed, "classifier")
+        for _ in range(steps):
+            batch = torch.randint(len(images), (int(_RECIPE["batch"]),), generator=rng)
+            logits = network.head(network(images[batch].float() / 127.5 - 1))
+            optimizer.zero_grad()
+            functional.cross_entropy(logits, labels[batch]).backward()
+            optimizer.step()
+            schedule.step()
+    _rescale(network, images)
+    return network
+
+
+@torch.no_grad()
+def _rescale(network: Classifier, images: Tensor) -> None:
+    """Gives the features a mean square of 1 on these images and leaves the logits as they are.
+
+    Kernels have a scale: with γ = 1/d and 1 beside xᵀy/d, they expect features of that size.
+    """
+    features = torch.cat([network(part.float() / 127.5 - 1) for part in images.split(500)])
+    scale = features.square().mean().sqrt()
+    last = network.body[-2]
+    for parameter in last.parameters():
+        parameter.div_(scale)
+    network.head.weight.mul_(scale)
+
+
+@torch.no_grad()
+def _accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+    guesses = [network.head(network(part.float() / 127.5 - 1)).argmax(1) for part in images.split(500)]
+    return (torch.cat(guesses) == labels).double().mean().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains the classifier whose features judge generated images.")
+    parser.add_argument("data", help="the data set, for instance digits")
+    parser.add_argument("--again", action="store_true", help="train it even if it is in the cache")
+    arguments = parser.parse_args()
+    try:
+        _, accuracy = load(data_set(arguments.data), arguments.again)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(f"classifier:{arguments.data} recognises {accuracy:.1%} of the held-out images.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Features of images by name: what a distance between two sets of images is measured on.
+
+    inception                 torch-fidelity's InceptionV3, 2,048 features, the ones of published FID and KID
+    inception:PATH            the same with its weights from this file
+    classifier[:digits]       a small network trained on the data set's own labels, 64 features, offline
+    package.module.Class      any nn.Module from images (N, C, H, W) in [-1, 1] to features (N, d)
+
+All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from thermoebm.data import ImageDataModule
+from thermoebm.metrics import cache, classifier
+from thermoebm.metrics.fidelity import check_features
+from thermoebm.progress import bar
+
+_PREPROCESSING = "rounded to eight bits, [-1, 1]"
+
+_INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+_INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+class DistanceNames(NamedTuple):
+    """What distances on some features may be called."""
+
+    frechet: str
+    poly: str
+    rbf: str
+    mifid: str
+    score: str
+
+
+class Extractor:
+    """A network with a name, and the checks that every network's features pass.
+
+    Args:
+        name: As in the module's table.
+        network: Maps images (N, C, H, W) in [-1, 1] to features (N, d).
+        head: Maps features to logits, where the network has labels; else None.
+        batch_size: Images in a batch.
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, head: Callable[[Tensor], Tensor] | None = None, batch_size: int = 250
+    ) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.head = head
+        self.batch_size = batch_size
+
+    @property
+    def distance_names(self) -> DistanceNames:
+        """FID, KID, MIFID and IS are names for Inception's features; others say what they were measured on."""
+        if self.name == "inception":
+            return DistanceNames("FID", "KID", "KID-rbf", "MIFID", "IS")
+        return DistanceNames(*(f"{distance}[{self.name}]" for distance in ("FD", "KD", "KD-rbf", "MIFD", "score")))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, title: str | None = None) -> Tensor:
+        """Features (N, d), float32, on the images' device.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1], or uint8.
+            title: Of the progress bar; None for no bar.
+
+        Raises:
+            ValueError: If the network does not take such images, returns another shape than (N, d), or features that
+                are not finite.
+        """
+        if len(images) == 0:
+            raise ValueError("There are no images to extract features of.")
+        self.network.to(images.device)
+        features: list[Tensor] = []
+        with bar(len(images), title, "image") as progress:
+            for batch in images.split(self.batch_size):
+                features.append(self._extract(_quantised(batch)))
+                check_features(features[-1], first=sum(map(len, features[:-1])))
+                progress.update(len(batch))
+        return torch.cat(features)
+
+    def of_real(self, images: Tensor, device: torch.device | str = "cpu", title: str | None = None) -> Tensor:
+        """Features of uint8 images, kept on disk under a name made of images, preprocessing and network."""
+        state = [part for name, value in self.network.state_dict().items() for part in (name, value)]
+        key = cache.digest(_PREPROCESSING, self.name, repr(self.network), *state, images)
+        kept = cache.cached(Path("features") / f"{key}.pt", lambda: {"features": self(images.to(device), title).cpu()})
+        features: Tensor = kept["features"]
+        return features.to(device)
+
+    def _extract(self, batch: Tensor) -> Tensor:
+        try:
+            features = self.network(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {reason}"
+            ) from error
+        if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != len(batch):
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(
+                f"Extractor {self.name} returned {got} for {len(batch)} images; it must return features "
+                f"({len(batch)}, d)."
+            )
+        return features.float()
+
+
+def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
+    """The extractor of this name; see the module's table.
+
+    Args:
+        name: For instance ``inception``, ``classifier:digits`` or ``my.module.Network``.
+        data: The data set whose labels a bare ``classifier`` is trained on.
+
+    Raises:
+        ValueError: If there is none, or its weights are neither there nor to be had.
+    """
+    kind, _, which = name.partition(":")
+    if kind == "inception":
+        return Extractor("inception", inception := Inception(Path(which) if which else None), inception.logits, 50)
+    if kind == "classifier":
+        own = data if data is not None and which in ("", type(data).__name__.lower()) else classifier.data_set(which)
+        network, _accuracy = classifier.load(own)
+        return Extractor(f"classifier:{type(own).__name__.lower()}", network, network.head)
+    return Extractor(name, _by_class_path(name))
+
+
+class Inception(nn.Module):
+    """torch-fidelity's InceptionV3 with TensorFlow's weights of 2015, as published FID and KID use it.
+
+    Grey images are repeated over three channels; resizing to 299x299 is torch-fidelity's own.
+
+    Args:
+        weights: The file of weights; None: torch's cache of downloads, and the network.
+
+    Raises:
+        ValueError: If the weights are absent, or are not those.
+    """
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        path = _verified(weights or _download())
+        self.layers = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, 2048) of images (N, 1 or 3, H, W) in [-1, 1]."""
+        if images.shape[1] not in (1, 3):
+            raise ValueError(f"Inception takes images with 1 or 3 channels, not {images.shape[1]}.")
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
+        features: Tensor = self.layers(pixels)[0]
+        return features
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (N, 1008) without their bias, as the inception score has them."""
+        return features @ self.layers.fc.weight.T.to(features)
+
+
+def _download() -> Path:
+    """Where torch keeps the weights, downloaded if they are not there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / _INCEPTION_URL.rpartition("/")[2]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(_INCEPTION_URL, str(path), _INCEPTION_SHA256, sys.stderr.isatty())
+        except Exception as error:  # no network, no such server, no space, a wrong checksum
+            raise ValueError(
+                f"Inception's weights could not be downloaded ({type(error).__name__}): put {_INCEPTION_URL} at "
+                f"{path}, or name your copy as inception:PATH."
+            ) from error
+    return path
+
+
+def _verified(path: Path) -> Path:
+    """The path, once the file there is known to be what it should be: it is unpickled afterwards."""
+    if not path.is_file():
+        raise ValueError(f"There are no weights {path}: put {_INCEPTION_URL} there.")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _INCEPTION_SHA256:
+        raise ValueError(
+            f"{path} is damaged or another file (its SHA-256 begins with {found[:8]}, not {_INCEPTION_SHA256[:8]}): "
+            f"put {_INCEPTION_URL} there."
+        )
+    return path
+
+
+def _by_class_path(name: str) -> nn.Module:
+    module, _, attribute = name.rpartition(".")
+    found = None
+    with contextlib.suppress(ImportError, AttributeError, ValueError):
+        found = getattr(importlib.import_module(module), attribute)
+    if found is None:
+        raise ValueError(
+            f"There is no extractor '{name}'; choose inception, classifier or the class path of an nn.Module."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a network without weights of its own is the same each time
+        network = found() if isinstance(found, type) and issubclass(found, nn.Module) else None
+    if network is None:
+        raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
+    return network.requires_grad_(False)
+
+
+def _quantised(images: Tensor) -> Tensor:
+    """Float32 images in [-1, 1] on the 256 levels of a stored picture."""
+    levels = images if images.dtype == torch.uint8 else ((images.clamp(-1, 1) + 1) * 127.5).round()
+    return levels.float() / 127.5 - 1

@@ -1,0 +1,151 @@
+"""Distances between two sets of images as torchmetrics, on features: how they are extracted is not their business.
+
+``update(features, real=...)`` takes features (N, d). What a distance may be called depends on the features: FID, KID
+and MIFID are names for Inception's (:attr:`thermoebm.metrics.features.Extractor.distance_names`).
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
+
+from thermoebm.metrics import frechet, kernels
+from thermoebm.metrics.kernels import KernelName
+
+
+def check_features(features: Tensor, num_features: int | None = None, first: int = 0) -> None:
+    """Refuses what no distance can be computed from.
+
+    Args:
+        features: Should be (N, d) and finite.
+        num_features: d, if it is known.
+        first: Index of the first of these images among all.
+
+    Raises:
+        ValueError: If they have another shape, or some are not finite; the first such image is named.
+    """
+    if features.dim() != 2 or num_features not in (None, features.shape[1]):
+        raise ValueError(
+            f"Features have shape {tuple(features.shape)}; they must be (number of images, "
+            f"{num_features or 'number of features'})."
+        )
+    bad = (~features.isfinite()).any(1).nonzero().flatten()
+    if len(bad):
+        raise ValueError(
+            f"The features of image {first + int(bad[0])} are not finite, nor are those of {len(bad) - 1} others."
+        )
+
+
+def _merge(stacked: Tensor) -> Tensor:
+    """One triangular factor (d + 1, d + 1) of several (K, d + 1, d + 1)."""
+    return frechet.merge(*stacked)
+
+
+class FrechetDistance(Metric):
+    """Fréchet distance between Gaussians fitted to the features (report, equation 23); see :mod:`frechet`.
+
+    Its state is one triangular factor for either set, of the size of a covariance, whatever the number of images.
+
+    Args:
+        num_features: d.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    real: Tensor
+    fake: Tensor
+
+    def __init__(self, num_features: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_features = num_features
+        empty = torch.zeros(num_features + 1, num_features + 1, dtype=torch.float64)
+        for name in ("real", "fake"):
+            self.add_state(name, empty.clone(), dist_reduce_fx=_merge)
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Adds features (N, d) of real or of generated images."""
+        state = self.real if real else self.fake
+        check_features(features, self.num_features, round(state[0, 0].square().item()))
+        if not len(features):
+            return
+        grown = _merge(torch.stack([state, self._padded(frechet.triangle(features))]))
+        if real:
+            self.real = grown
+        else:
+            self.fake = grown
+
+    def compute(self) -> Tensor:
+        """d², float64."""
+        return frechet.frechet_distance(frechet.moments(self.real), frechet.moments(self.fake))
+
+    def set_dtype(self, dst_type: Any) -> "FrechetDistance":
+        """Stays in float64."""
+        return self
+
+    def _padded(self, triangle: Tensor) -> Tensor:
+        return nn.functional.pad(triangle, (0, 0, 0, self.num_features + 1 - len(triangle)))
+
+
+class KernelDistance(Metric):
+    """Unbiased squared maximum mean discrepancy of all the features (report, equation 24), no subsets drawn.
+
+    Args:
+        kernel: ``poly``, the cubic kernel of KID, or ``rbf``, the kernel of the report's code.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self, kernel: KernelName = "poly", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel = kernels.kernel(kernel)
+        for name in ("real", "fake"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Adds features (N, d) of real or of generated images."""
+        state = self.real if real else self.fake
+        check_features(features, state[0].shape[1] if state else None, sum(map(len, state)))
+        state.append(features)
+
+    def compute(self) -> Tensor:
+        """MMD², float64.
+
+        Raises:
+            ValueError: If there are fewer than two images of either kind.
+        """
+        real, fake = (torch.cat([*s]) if len(s) else torch.zeros(0, 1) for s in (self.real, self.fake))
+        if min(len(real), len(fake)) < 2:
+            raise ValueError(f"A kernel distance needs two images of either kind: {len(real)} and {len(fake)}.")
+        return kernels.mmd2(real, fake, self.kernel)
+
+
+def mifid(real: Tensor, fake: Tensor) -> Tensor:
+    """torchmetrics' memorisation-informed Fréchet distance on features (N, d) and (M, d): a scalar."""
+    metric = MemorizationInformedFrechetInceptionDistance(feature=nn.Identity())
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    return metric.compute()
+
+
+def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
+    """torchmetrics' inception score on logits (N, classes): its mean and its standard deviation over splits.
+
+    Draws one permutation from a stream of its own.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric .* will save all extracted features")  # we have them anyway
+        metric = InceptionScore(feature=nn.Identity(), splits=splits)
+    metric.update(logits.double())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mean, deviation = metric.compute()
+    return mean, deviation
