@@ -15,6 +15,7 @@ from tests.oracle import LinearGaussian
 from thermoebm import evaluation
 from thermoebm.evaluation import Settings, bits_per_dimension
 from thermoebm.evaluation_cli import find_checkpoints, labels, main, table
+from thermoebm.gradient_draws import measure
 from thermoebm.metrics import classifier
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
@@ -170,3 +171,16 @@ def test_checkpoints_are_found_in_folders_and_named_apart(tmp_path):
     one = paths[0].with_name("epoch=3.ckpt")
     assert find_checkpoints([str(one), str(tmp_path), str(paths[1])]) == [one, *paths]
     assert list(labels([one, *paths])) == ["digits-0-epoch=3", "digits-0", "digits-1", "digits-0-2"]
+
+
+def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path):
+    """The row holds what measuring the loaded model on the held-out loader gives, and both noises make the total."""
+    main(["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), *FEATURES, "--gradient_variance"])
+    (row,) = csv.DictReader((tmp_path / "out" / "metrics.csv").read_text("utf-8").splitlines())
+    model, data = evaluation.load(checkpoint, "cpu")
+    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
+    for network in ("energy", "generator", "both"):
+        names = {q: float(row[f"gradient_variance/per_parameter/{q}/{network}"]) for q in ("total", "data", "sampler")}
+        assert names["total"] == report[network]["total"].value > 0
+        assert names["total"] == pytest.approx(names["data"] + names["sampler"], rel=1e-6)
+        assert float(row[f"gradient_variance/per_parameter/total_se/{network}"]) > 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from thermoebm import evidence, generation, randomness, runs
 from thermoebm.data import ImageDataModule
+from thermoebm.gradient_draws import measure
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
 from thermoebm.metrics.fidelity import inception_score, mifid
@@ -37,6 +38,7 @@ class Settings:
         evidence_images: Most held-out images whose evidence is measured.
         seed: Of all noise and subsets.
         device: Where it is computed.
+        gradient_variance: Measure the variance of the learning gradient on held-out images too.
     """
 
     num_samples: int = 4500
@@ -47,10 +49,25 @@ class Settings:
     evidence_images: int = 1000
     seed: int = 0
     device: str = "cpu"
+    gradient_variance: bool = False
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         """The random stream for one named use."""
         return randomness.stream(self.device, self.seed, f"evaluate {name}", *counters)
+
+
+def gradient_variance(model: LatentEBM, data: ImageDataModule) -> dict[str, float]:
+    """``per_parameter`` gradient variance on held-out images, for each network and tensor, with standard errors.
+
+    The names are those that training logs (see :class:`thermoebm.callbacks.GradientVariance`).
+    """
+    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
+    scalars: dict[str, float] = {}
+    for member, quantities in report.items():
+        for quantity, estimate in quantities.items():
+            scalars[f"gradient_variance/per_parameter/{quantity}/{member}"] = estimate.value
+            scalars[f"gradient_variance/per_parameter/{quantity}_se/{member}"] = estimate.standard_error
+    return scalars
 
 
 class Fidelity(NamedTuple):

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.evidence_images,
         options.seed,
         ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
+        options.gradient_variance,
     )
     try:
         checkpoints = find_checkpoints(options.checkpoint)
@@ -75,6 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=_positive, nargs="+", help="sample sizes of the extrapolation")
     parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
     parser.add_argument("--evidence_images", type=_positive, default=defaults.evidence_images, help="at most so many")
+    parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
@@ -136,6 +138,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         pairs = evaluation.reconstruction_pairs(model, data, settings)
         save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
         likelihood = evaluation.held_out(model, data, settings)
+        gradients = evaluation.gradient_variance(model, data) if settings.gradient_variance else {}
     scalars, lines, remarks = evaluation.fidelity(fake, data, settings)
     for remark in remarks:
         say(remark)
@@ -147,6 +150,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         "num_samples": settings.num_samples,
         **scalars,
         **likelihood,
+        **gradients,
         "extrapolations": {name: line._asdict() for name, line in lines.items()},
         "remarks": remarks,
     }
