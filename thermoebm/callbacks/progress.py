@@ -52,7 +52,7 @@ class Progress(ProgressBar):
             shown = {
                 k.removeprefix("train/"): f"{v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
             }
-            self._bar.set_postfix(shown, refresh=last)
+            self._bar.set_postfix(shown, refresh=False)  # the closing redraw shows the last one
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
