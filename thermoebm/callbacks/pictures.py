@@ -1,5 +1,6 @@
 """Where pictures go: a PNG under the run's directory and the same picture in TensorBoard."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,9 @@ class PictureCallback(pl.Callback):
             if getattr(self, field) < 1:
                 raise ValueError(f"{type(self).__name__}: {field} is {getattr(self, field)}; it must be at least 1.")
 
+    @abstractmethod
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         """The picture as RGB (3, H, W) in [0, 1]."""
-        raise NotImplementedError
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.due(trainer) or (path := self.path(trainer)) is None:
