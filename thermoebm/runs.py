@@ -91,8 +91,7 @@ def load_model(path: str | Path) -> LatentEBM:
         ValueError: If it cannot be read or holds no config.
     """
     model: LatentEBM = _build(path, "model", LatentEBM)
-    read_checkpoint(str(path), model)  # names the tensor, if one differs
-    model.load_state_dict(_load(path)["state_dict"])
+    model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
     return model.eval()
 
 
