@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 
 from thermoebm import generation, randomness
+from thermoebm.callbacks.pictures import is_due
 from thermoebm.data import ImageDataModule
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Protocol, fit_sizes
@@ -78,9 +79,7 @@ class GenerationMetrics(pl.Callback):
         self._extractor(self._real[:1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        if (epoch % self.every_n_epochs and not last) or self._extractor is None:
+        if self._extractor is None or not is_due(trainer, self.every_n_epochs):
             return
         assert isinstance(pl_module, LatentEBM)
         extractor = self._extractor

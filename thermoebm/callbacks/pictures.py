@@ -53,9 +53,7 @@ class PictureCallback(pl.Callback):
 
     def due(self, trainer: pl.Trainer) -> bool:
         """Whether the epoch that ends is an n-th one, or the last."""
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        return last or epoch % self.every_n_epochs == 0
+        return is_due(trainer, self.every_n_epochs)
 
     def path(self, trainer: pl.Trainer) -> Path | None:
         """Where this epoch's PNG goes, or None if there is no such place or another process writes it."""
@@ -70,6 +68,13 @@ class PictureCallback(pl.Callback):
         save_image(picture, path)
         for logger in tensorboards(trainer):
             logger.experiment.add_image(self.name, picture, trainer.global_step)
+
+
+def is_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
+    """Whether the epoch that ends is an n-th one, or the last."""
+    epoch = trainer.current_epoch + 1
+    last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+    return last or epoch % every_n_epochs == 0
 
 
 def tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:
