@@ -28,7 +28,7 @@ class Quality(NamedTuple):
 
 def quality(model: LatentEBM, data: Digits, count: int = 1000) -> Quality:
     """Measures a model of 8x8 digits."""
-    (train, labels), (held_out, _) = data.labelled()
+    (train, labels), (held_out, _) = data.splits
     real_train, real_held_out = (images.float() / 127.5 - 1 for images in (train, held_out))
     samples = model.generate(count, model.stream("digits quality"))
     classifier = KNeighborsClassifier(3).fit(real_train.flatten(1).numpy(), labels.numpy())

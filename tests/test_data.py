@@ -5,16 +5,16 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from thermoebm.data import Digits, ImageDataModule
-from thermoebm.data.base import EpochShuffle
+from thermoebm.data import Digits, ImageDataModule, Split
+from thermoebm.data.batches import Order
 
 
 class Counted(ImageDataModule):
     """Eleven training images and three held out, each filled with its own number."""
 
-    def load(self):
+    def read(self):
         images = torch.arange(14, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
-        return images[:11], images[11:]
+        return Split(images[:11], None), Split(images[11:], None)
 
 
 def epoch_of(data: ImageDataModule, epoch: int) -> list[torch.Tensor]:
@@ -47,7 +47,7 @@ def test_split_is_the_same_for_every_seed_and_number_says_its_size():
 
 def test_split_is_not_the_tail_of_the_file():
     """The file is ordered by writer; held-out images are drawn from all of it, the digits evenly (χ², 9 degrees)."""
-    _, (images, labels) = Digits().labelled()
+    _, (images, labels) = Digits().splits
     file = load_digits()
     where = {bytes(np.round(image * 255 / 16).astype(np.uint8)): i for i, image in enumerate(file.images)}
     positions = torch.tensor([where[bytes(image.flatten().numpy())] for image in images]).double()
@@ -61,7 +61,7 @@ def test_labels_belong_to_their_images():
     """Each image is looked up in scikit-learn's table by its pixels; no two digits there share all pixels."""
     file = load_digits()
     label_of = {bytes(i): t for i, t in zip(file.images.astype(np.uint8).reshape(-1, 64), file.target, strict=True)}
-    for images, labels in Digits().labelled():
+    for images, labels in Digits().splits:
         levels = (images.flatten(1).double() * 16 / 255).round().to(torch.uint8).numpy()
         assert [label_of[bytes(row)] for row in levels] == labels.tolist()
 
@@ -100,7 +100,7 @@ def test_order_is_a_function_of_seed_and_epoch():
 
 def test_order_is_uniform():
     """Each image comes first equally often over 1,100 epochs (χ², 10 degrees: 99.9 % quantile 29.6)."""
-    shuffle = EpochShuffle(11, seed=0)
+    shuffle = Order(11, "each_epoch", seed=0)
     first = []
     for epoch in range(1100):
         shuffle.set_epoch(epoch)
@@ -113,8 +113,8 @@ def test_order_is_uniform():
     [
         (lambda: Digits(batch_size=0), "batch_size is 0"),
         (lambda: Digits(num_val=0), "num_val is 0"),
-        (lambda: Digits(num_val=1797), "num_val is 1797"),
-        (lambda: Digits(batch_size=1501).setup(), "1500 training and 297 held-out images; one batch takes 1501"),
+        (lambda: Digits(num_val=1797).setup(), "num_val is 1797"),
+        (lambda: Digits(batch_size=1501).setup(), "1500 training images, of which 1501 are needed"),
     ],
 )
 def test_bad_values_are_told_in_a_sentence(make, said):

@@ -71,6 +71,6 @@ def test_the_learned_prior_is_what_makes_them_digits(folder):
 
 def test_the_classifier_knows_real_digits():
     """The shares of real held-out digits by the same classifier are those of their labels, to 1 % each."""
-    (train, labels), (held_out, truth) = Digits().labelled()
+    (train, labels), (held_out, truth) = Digits().splits
     guess = KNeighborsClassifier(3).fit(train.flatten(1), labels).predict(held_out.flatten(1))
     assert (guess == truth.numpy()).mean() > 0.97

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from thermoebm import cache
 from thermoebm.data import Digits
-from thermoebm.metrics import cache, classifier, features
+from thermoebm.metrics import classifier, features
 from thermoebm.metrics.features import Extractor, extractor
 
 
@@ -162,7 +163,7 @@ def test_the_classifier_command_trains_once_and_prints_its_accuracy(monkeypatch,
     """First in a process of its own, as a user starts it; the second time nothing is trained."""
     command = [sys.executable, "-m", "thermoebm.metrics.classifier", "digits"]
     first = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Training the classifier of Digits once" in first.stderr
+    assert "Training the classifier of digits once" in first.stderr
     monkeypatch.setattr(sys, "argv", command[2:])
     classifier.main()
     said = capsys.readouterr()
@@ -173,7 +174,7 @@ def test_the_classifier_command_trains_once_and_prints_its_accuracy(monkeypatch,
     assert network.name == "classifier:digits"
     images = Digits().held_out_images
     assert network(images).shape == (297, 64)
-    (train, _), (_, labels) = Digits().labelled()
+    (train, _), (_, labels) = Digits().splits
     assert network(train).square().mean().item() == pytest.approx(1, rel=1e-3)
     correct = (network.head(network(images)).argmax(1) == labels).double().mean().item()
     assert f"{correct:.1%}" == f"{accuracy}%"
@@ -185,7 +186,7 @@ def test_an_unknown_data_set_is_told(monkeypatch, capsys):
         classifier.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: There is no data set 'cats' with labels; choose one of ")
+    assert said.startswith("error: There is no data set 'cats'; choose one of ")
     assert said.count("\n") == 1
 
 
@@ -211,13 +212,15 @@ def test_faults_of_the_classifier_are_told(monkeypatch):
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
     with pytest.raises(ValueError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
         extractor("classifier:digits")(pictures().expand(-1, 3, -1, -1))
-    with pytest.raises(ValueError, match="There is no data set '' with labels; choose one of "):
+    with pytest.raises(ValueError, match="There is no data set ''; choose one of "):
         extractor("classifier")
 
     class Unlabelled(Digits):
-        labelled = property()
+        def read(self):
+            train, held_out = super().read()
+            return train._replace(labels=None), held_out._replace(labels=None)
 
-    with pytest.raises(ValueError, match="Unlabelled has no labels"):
+    with pytest.raises(ValueError, match="unlabelled has no labels"):
         extractor("classifier", Unlabelled())
 
 

@@ -1,130 +1,201 @@
-"""What every data set shares: shuffling that a resumed run repeats, static batch shapes and one scale of pixels."""
+"""What every data set shares: its splits and their cache, shuffling that a resumed run repeats, one scale of pixels."""
 
+import copy
 from abc import abstractmethod
-from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from thermoebm import randomness
+from thermoebm import cache
+from thermoebm.data.batches import Images, Order, Shuffle, as_is
 
-
-class Images(Dataset[Tensor]):
-    """Images kept as uint8 (N, C, H, W), scaled to float32 in [-1, 1] a batch at a time."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[int]) -> Tensor:
-        """The batch (B, C, H, W) of these images."""
-        return self.images[indices].float() / 127.5 - 1
+# Part of the name of what is kept on disk: raise it when pixels come out differently.
+_VERSION = 1
 
 
-class EpochShuffle(Sampler[int]):
-    """A permutation that is a function of (seed, epoch): a resumed epoch sees the order it would have seen."""
+class Split(NamedTuple):
+    """Images uint8 (N, C, H, W), and their labels int64 (N,) where there are any."""
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        rng = randomness.stream("cpu", self.seed, "shuffle", self.epoch)
-        return iter(torch.randperm(self.length, generator=rng).tolist())
+    images: Tensor
+    labels: Tensor | None
 
 
 class ImageDataModule(pl.LightningDataModule):
     """Training and held-out images; one batch is a tensor (B, C, H, W), float32 in [-1, 1].
 
-    Training drops the last partial batch, so that compiled code sees one shape.
+    A data set is read and decoded once, and kept as uint8 in memory and in the cache on disk (see
+    :mod:`thermoebm.cache`). Labels are never needed for training. Training drops the last partial batch, so that
+    compiled code sees one shape.
 
     Args:
+        root: The folder of the data set's files, or the file.
+        num_train: Number of training images, the first ones in the data set's own order; None: all.
+        num_val: Number of held-out images, likewise.
+        image_size: Side of the images in pixels; None: as they are.
         batch_size: Images in a batch.
-        seed: Of the training order. Which images are held out does not depend on it.
+        seed: Of the training order and the augmentation. Which images are held out does not depend on it.
+        download: Download what is absent, where a data set can be downloaded.
+        augment: ``flip`` mirrors each training image with probability 1/2, anew each epoch.
+        shuffle: A new order ``each_epoch``, or one for all (``once``), as in the report's code.
+        resident: Keep the images on the device that trains; ``auto``: on CUDA.
 
     Raises:
-        ValueError: If the batch size is below 1.
+        ValueError: If a number is below 1.
     """
 
-    def __init__(self, batch_size: int = 75, seed: int = 0) -> None:
+    def __init__(
+        self,
+        root: str | Path = "data",
+        num_train: int | None = None,
+        num_val: int | None = None,
+        image_size: int | None = None,
+        batch_size: int = 75,
+        seed: int = 0,
+        download: bool = True,
+        augment: Literal["none", "flip"] = "none",
+        shuffle: Literal["each_epoch", "once"] = "each_epoch",
+        resident: Literal["auto", "on", "off"] = "auto",
+    ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"{type(self).__name__}: batch_size is {batch_size}; it must be at least 1.")
+        numbers = {"num_train": num_train, "num_val": num_val, "image_size": image_size, "batch_size": batch_size}
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ValueError(f"{type(self).__name__}: {name} is {number}; it must be at least 1.")
+        self.root = Path(root).expanduser()
+        self.num_train = num_train
+        self.num_val = num_val
+        self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
-        self._splits: tuple[Tensor, Tensor] | None = None
+        self.download = download
+        self.augment = augment
+        self.shuffle = shuffle
+        self.resident = resident
+        self._splits: tuple[Split, Split] | None = None
+
+    # What a data set says of itself
 
     @abstractmethod
-    def load(self) -> tuple[Tensor, Tensor]:
-        """Training and held-out images, uint8 (N, C, H, W)."""
+    def read(self) -> tuple[Split, Split]:
+        """Reads and decodes training and held-out images.
+
+        Raises:
+            ValueError: If a file is absent, damaged or another one; which, and what to do.
+        """
+
+    def source(self) -> list[str] | None:
+        """What the decoded images depend on, files (see :func:`thermoebm.data.files.stamp`) and options alike.
+
+        None: nothing is kept on disk.
+        """
+        return None
+
+    def obtain(self) -> None:
+        """Makes sure that the files are there: downloads what is absent, if that is allowed.
+
+        Raises:
+            ValueError: If a file is absent and stays so; which, where it can be had and where it goes.
+        """
+        return None
+
+    @property
+    def title(self) -> str:
+        """The data set's name, in lower case, as it stands in the names of distances: ``FD[classifier:digits]``."""
+        return type(self).__name__.lower()
+
+    def whole(self) -> "ImageDataModule":
+        """The same data set with all of its images."""
+        other = copy.copy(self)
+        other.num_train = other.num_val = other._splits = None
+        return other
+
+    # Splits
+
+    def prepare_data(self) -> None:
+        """Downloads and decodes, so that other processes find the result in the cache."""
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the images once.
 
         Raises:
-            ValueError: If there are no held-out images, or too few training images for a batch.
+            ValueError: If there are fewer images than asked for, none held out, or too few to train on for a batch.
         """
         if self._splits is not None:
             return
-        train, held_out = self.load()
-        if len(train) < self.batch_size or len(held_out) == 0:
-            raise ValueError(
-                f"{type(self).__name__}: {len(train)} training and {len(held_out)} held-out images; "
-                f"one batch takes {self.batch_size}, and at least one image must be held out."
-            )
-        self._splits = train, held_out
+        splits = self._load()
+        wanted = {"training": max(self.num_train or 1, self.batch_size), "held-out": self.num_val or 1}
+        for (kind, least), split in zip(wanted.items(), splits, strict=True):
+            if len(split.images) < least:
+                raise ValueError(
+                    f"{type(self).__name__}: {len(split.images)} {kind} images, of which {least} are needed; "
+                    f"num_train is {self.num_train}, num_val {self.num_val} and one batch takes {self.batch_size}."
+                )
+        self._splits = splits
+
+    def _load(self) -> tuple[Split, Split]:
+        self.obtain()
+        source = self.source()
+        if source is None:
+            return self.read()
+
+        def make() -> dict[str, Any]:
+            train, held_out = self.read()
+            return {"train": tuple(train), "held out": tuple(held_out)}
+
+        wanted = (self.num_train, self.num_val, self.image_size)
+        key = cache.digest(f"images {_VERSION}", type(self).__name__, *source, repr(wanted))
+        kept = cache.cached(cache.folder() / "images" / f"{self.title}-{key}.pt", make)
+        return Split(*kept["train"]), Split(*kept["held out"])
+
+    @property
+    def splits(self) -> tuple[Split, Split]:
+        """Training and held-out images with their labels."""
+        self.setup()
+        assert self._splits is not None
+        return self._splits
 
     @property
     def train_images(self) -> Tensor:
         """Training images, uint8 (N, C, H, W)."""
-        self.setup()
-        assert self._splits is not None
-        return self._splits[0]
+        return self.splits[0].images
 
     @property
     def held_out_images(self) -> Tensor:
         """Held-out images, uint8 (N, C, H, W)."""
-        self.setup()
-        assert self._splits is not None
-        return self._splits[1]
+        return self.splits[1].images
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
         return tuple(self.train_images.shape[1:])
 
+    # Batches
+
     def train_dataloader(self) -> DataLoader[Tensor]:
-        images = Images(self.train_images)
-        return self._loader(images, sampler=EpochShuffle(len(images), self.seed), drop_last=True)
+        order = self._order(self.train_images, self.shuffle)
+        images = Images(self._placed(self.train_images), order if self.augment == "flip" else None)
+        return self._loader(images, order, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        return self._loader(Images(self.held_out_images))
+        return self._loader(Images(self._placed(self.held_out_images)), self._order(self.held_out_images, "never"))
 
     def test_dataloader(self) -> DataLoader[Tensor]:
-        """The held-out images again, where a data set has no third split."""
+        """The held-out images again: there is no third split."""
         return self.val_dataloader()
 
-    def _loader(
-        self, images: Images, sampler: Sampler[int] | None = None, drop_last: bool = False
-    ) -> DataLoader[Tensor]:
-        return DataLoader(images, self.batch_size, sampler=sampler, drop_last=drop_last, collate_fn=_as_is)  # type: ignore[arg-type]
+    def _order(self, images: Tensor, shuffle: Shuffle) -> Order:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return Order(len(images), shuffle, self.seed, rank, world)
 
+    def _placed(self, images: Tensor) -> Tensor:
+        """The images on the device that trains, if they are to be kept there."""
+        device = self.trainer.strategy.root_device if self.trainer is not None else images.device
+        resident = self.resident == "on" or (self.resident == "auto" and device.type == "cuda")
+        return images.to(device) if resident else images
 
-def _as_is(batch: Tensor) -> Tensor:
-    """No collation: :meth:`Images.__getitems__` has made the batch."""
-    return batch
+    def _loader(self, images: Images, order: Order, drop_last: bool = False) -> DataLoader[Tensor]:
+        return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from thermoebm import cache
 from thermoebm.data import ImageDataModule
-from thermoebm.metrics import cache, classifier
+from thermoebm.metrics import classifier
 from thermoebm.metrics.fidelity import check_features
 from thermoebm.progress import bar
 
@@ -131,9 +132,9 @@ def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
     if kind == "inception":
         return Extractor("inception", inception := Inception(Path(which) if which else None), inception.logits, 50)
     if kind == "classifier":
-        own = data if data is not None and which in ("", type(data).__name__.lower()) else classifier.data_set(which)
+        own = data if data is not None and which in ("", data.title) else classifier.data_set(which)
         network, _accuracy = classifier.load(own)
-        return Extractor(f"classifier:{type(own).__name__.lower()}", network, network.head)
+        return Extractor(f"classifier:{own.title}", network, network.head)
     return Extractor(name, _by_class_path(name))
 
 

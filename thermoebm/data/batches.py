@@ -1,0 +1,84 @@
+"""From images in memory to batches: one scale of pixels, and an order that a resumed run repeats."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from thermoebm import randomness
+
+Shuffle = Literal["each_epoch", "once", "never"]
+
+
+class Order(DistributedSampler[int]):
+    """The order of images, a function of (seed, epoch), shared out to the processes of a distributed run.
+
+    A resumed epoch sees the order it would have seen. Shuffled images are shared out evenly, the few that are left over
+    dropped; unshuffled ones are all shown, once. Lightning leaves a DistributedSampler as it is.
+
+    Args:
+        length: Number of images.
+        shuffle: A new order each epoch, one for all epochs, or the images' own.
+        seed: Of the shuffling.
+        rank: This process's number of ``world``.
+        world: Number of processes.
+    """
+
+    def __init__(self, length: int, shuffle: Shuffle, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        super().__init__(
+            range(length),  # type: ignore[arg-type]
+            num_replicas=world,
+            rank=rank,
+            shuffle=shuffle != "never",
+            seed=seed,
+        )
+        self.length = length
+        self.when = shuffle
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self._shared(), self.num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.arange(self.length)
+        if self.shuffle:
+            epoch = self.epoch if self.when == "each_epoch" else 0
+            order = torch.randperm(self.length, generator=randomness.stream("cpu", self.seed, "shuffle", epoch))
+        return iter(order[self.rank : self._shared() : self.num_replicas].tolist())
+
+    def _shared(self) -> int:
+        return self.length - self.length % self.num_replicas if self.shuffle else self.length
+
+
+class Images(Dataset[Tensor]):
+    """Images kept as uint8 (N, C, H, W), scaled to float32 in [-1, 1] a batch at a time, wherever they are kept.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        mirror: Whose epochs decide which images are mirrored; None: none is.
+    """
+
+    def __init__(self, images: Tensor, mirror: Order | None = None) -> None:
+        self.images = images
+        self.mirror = mirror
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        """The batch (B, C, H, W) of these images."""
+        batch = self.images[indices]
+        if self.mirror is not None:
+            coins = randomness.stream("cpu", self.mirror.seed, "mirror", self.mirror.epoch)
+            mirrored = torch.rand(len(self), generator=coins)[indices] < 0.5
+            batch = torch.where(mirrored.view(-1, 1, 1, 1).to(batch.device), batch.flip(-1), batch)
+        return batch.float() / 127.5 - 1
+
+
+def as_is(batch: Tensor) -> Tensor:
+    """No collation: :meth:`Images.__getitems__` has made the batch."""
+    return batch
