@@ -103,7 +103,7 @@ def ranks(folder) -> list[dict[str, Any]]:
 
 
 def test_processes_draw_apart_and_learn_together(folder, ranks):
-    """No image of an epoch and no noise in common, in training and measuring; parameters and checkpoint are the same."""
+    """No image of an epoch and no noise in common, also in measuring; parameters and checkpoint are the same."""
     noise = [set(rank["noise"]) for rank in ranks]
     assert min(map(len, noise)) >= 2 * (6 + 32)  # prior and posterior chains of each step and each gradient measured
     assert not noise[0] & noise[1]

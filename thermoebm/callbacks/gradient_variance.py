@@ -37,8 +37,8 @@ class GradientVariance(PictureCallback):
     histogram over the parameters of each tensor. Fresh draws each time, so that errors average out over epochs. With
     several processes each draws as many, of its own batch size, and the blocks of all are put together.
 
-    Every number is one epoch's: nothing of it is in a checkpoint, and a run resumed at an epoch's end has the same ones.
-    (Its first part is also measured at its own last epoch.)
+    Every number is one epoch's, so a checkpoint at an epoch's end carries nothing of it and a resumed run has the same
+    ones; the part before is also measured at its own last epoch.
 
     Args:
         every_n_epochs: Interval of the draws.
