@@ -23,6 +23,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the program keeps is shared by the tests of one session, and not with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THERMOEBM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def small_model() -> Callable[..., LatentEBM]:
     """Makes a LatentEBM of 8x8 grey images with d = 8 and short chains; arguments replace its own."""

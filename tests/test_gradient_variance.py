@@ -202,6 +202,26 @@ def test_an_epoch_without_steps_logs_nothing():
     GradientVariance(1).on_train_epoch_end(nothing, nothing)
 
 
+class Break(pl.Callback):
+    """Interrupts a fit in the middle of its second epoch."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == 5:
+            raise InterruptedError
+
+
+def test_an_interrupted_epoch_leaves_nothing_for_the_next_fit(small_model, tmp_path):
+    """The callback that saw it and a new one log the same."""
+    used = GradientVariance(1, 4, 2, 2)
+    with pytest.raises(InterruptedError):
+        fit(small_model(), tmp_path / "broken", used, Break())
+    tables = []
+    for name, callback in (("used", used), ("new", GradientVariance(1, 4, 2, 2))):
+        fit(small_model(), tmp_path / name, callback)
+        tables.append((tmp_path / name / "metrics.csv").read_text())
+    assert tables[0] == tables[1]
+
+
 def test_settings_that_measure_nothing_are_refused():
     with pytest.raises(ValueError, match="every_n_epochs is 0"):
         GradientVariance(every_n_epochs=0)

@@ -79,20 +79,24 @@ class GenerationMetrics(pl.Callback):
         self._extractor(self._real[:1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._extractor is None or not is_due(trainer, self.every_n_epochs):
+        if not is_due(trainer, self.every_n_epochs):
             return
         assert isinstance(pl_module, LatentEBM)
+        # The first process measures; every process logs, since any of them may be asked for a metric to monitor.
+        scalars = trainer.strategy.broadcast(self._measure(pl_module) if trainer.is_global_zero else {})
+        pl_module.log_dict({f"fidelity/{name}": value for name, value in scalars.items()}, sync_dist=True)
+
+    def _measure(self, model: LatentEBM) -> dict[str, float]:
         extractor = self._extractor
-        fake = generation.draw(
-            pl_module, self.num_samples, lambda i: pl_module.stream("generation metrics", 1, i), "samples"
-        )
+        assert extractor is not None
+        fake = generation.draw(model, self.num_samples, lambda i: model.stream("generation metrics", 1, i), "samples")
         real = extractor.of_real(self._real, fake.device, "features of real images")
         scalars, _ = summarise(
             real,
             extractor(fake, "features of samples"),
             extractor.distance_names,
             self._sizes,
-            pl_module.stream("generation metrics", 2),
+            model.stream("generation metrics", 2),
             self.protocol,
         )
-        pl_module.log_dict({f"fidelity/{name}": value for name, value in scalars.items()}, rank_zero_only=True)
+        return scalars

@@ -37,6 +37,9 @@ class GradientVariance(PictureCallback):
     histogram over the parameters of each tensor. Fresh draws each time, so that errors average out over epochs. With
     several processes each draws as many, of its own batch size, and the blocks of all are put together.
 
+    Every number is one epoch's, so a checkpoint at an epoch's end carries nothing of it and a resumed run has the same
+    ones; the part before is also measured at its own last epoch.
+
     Args:
         every_n_epochs: Interval of the draws.
         num_batches, repetitions, blocks: See :class:`thermoebm.gradients.Design`. A measurement costs about as much as
@@ -69,6 +72,9 @@ class GradientVariance(PictureCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(trainer.train_dataloader, DataLoader):  # told before an epoch has been spent
             raise RuntimeError("GradientVariance draws from the training images: it needs one training data loader.")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()  # an earlier fit may have been interrupted within its epoch
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Tensor, batch_idx: int

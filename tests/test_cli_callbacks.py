@@ -1,0 +1,96 @@
+"""What the shipped config measures while it trains, through the command line: what it leaves, what resuming repeats."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.test_cli import CALLBACKS, CONFIG, ROOT, SHORT, checkpoint, cli
+
+PICTURES = ("samples", "reconstructions", "integrand", "gradient_variance")
+MEASURED = "gradient_variance/per_parameter/|fidelity/"
+
+
+def test_the_shipped_config_measures_and_says_no_warning(tmp_path):
+    """As a user starts it, one epoch for a hundred: the measurements are in TensorBoard and in the table."""
+    command = [sys.executable, "train.py", "fit", *CONFIG, "--trainer.max_epochs", "1", "--runs", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout.lower()
+    run = tmp_path / "digits" / "0"
+    assert all((run / name / "epoch-0001.png").is_file() for name in PICTURES)
+    assert (run / "gradient_variance" / "epoch-0001.csv").is_file()
+    table = pd.read_csv(run / "metrics.csv")
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    for name in ("total/both", "data/energy", "sampler_se/generator", "total/generator.layers.0.weight"):
+        assert len(table[f"gradient_variance/per_parameter/{name}"].dropna()) == 1
+        assert len(events.Scalars(f"gradient_variance/per_parameter/{name}")) == 1
+    for name in ("FD[classifier:digits]_inf", "KD[classifier:digits]_inf_se"):
+        assert table[f"fidelity/{name}"].dropna().item() > 0
+        assert len(events.Scalars(f"fidelity/{name}")) == 1
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(pl.Callback):
+    """Ends the program at a step, in the middle of its epoch."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+def fit(folder: Path, epochs: int, *fields: Any, kill: int | None = None) -> Path:
+    """Epochs of four batches, everything measured at every second; the run's directory."""
+    callbacks: list[dict[str, Any]] = copy.deepcopy(CALLBACKS)
+    for callback in callbacks:
+        callback["init_args"]["every_n_epochs"] = 2
+    if kill:
+        callbacks.append({"class_path": f"{__name__}.Kill", "init_args": {"step": kill}})
+    measured = ["--trainer.callbacks", json.dumps(callbacks), "--trainer.limit_train_batches", 4]
+    cli("fit", *SHORT, *measured, "--trainer.max_epochs", epochs, "--runs", folder, *fields)
+    return folder / "digits" / "0"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Five epochs in one go: measured after the second, the fourth and the last."""
+    return fit(tmp_path_factory.mktemp("whole"), 5)
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_a_resumed_run_has_the_metrics_of_the_uninterrupted_one(whole, tmp_path, how):
+    """Ended after three epochs, which are measured as its last; or killed within the fourth. Bit by bit in both."""
+    if how == "ended":
+        run = fit(tmp_path, 3)
+    else:
+        with pytest.raises(Killed):
+            fit(tmp_path, 5, kill=14)
+        run = tmp_path / "digits" / "0"
+    fit(tmp_path, 5, "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        torch.testing.assert_close(checkpoint(run)[key], checkpoint(whole)[key], rtol=0, atol=0)
+    expected, table = (pd.read_csv(r / "metrics.csv", dtype=str) for r in (whole, run))
+    columns = expected.columns[expected.columns.str.contains(MEASURED)]
+    measured = {int(e) for e in expected[columns].dropna(how="all").index.map(expected["epoch"])}
+    assert measured == {1, 3, 4}
+    extra = table["epoch"] == "2"
+    assert table.loc[extra, columns].notna().any(axis=None) == (how == "ended")
+    table.loc[extra, columns] = float("nan")
+    pd.testing.assert_frame_equal(table, expected)
+    for name in PICTURES:
+        for file in (whole / name).iterdir():
+            assert (run / name / file.name).read_bytes() == file.read_bytes()
