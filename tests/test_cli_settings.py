@@ -21,6 +21,7 @@ from thermoebm.networks import ConvGenerator
         ("ti", "ti", "ThermodynamicIntegration(estimator='contrastive', "),
     ],
 )
+@pytest.mark.filterwarnings("ignore:eta = 1:UserWarning")
 def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, overlay, name, objective):
     more = ["--config", ROOT / "configs" / f"{overlay}.yaml"] if overlay else []
     with contextlib.chdir(tmp_path):

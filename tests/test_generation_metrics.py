@@ -89,6 +89,17 @@ def test_what_is_logged_is_the_distance_of_the_models_samples(small_model):
     assert {tuple(image.flatten().tolist()) for image in watched._real} <= training
 
 
+@pytest.mark.parametrize("chosen", [["rbf"], ["poly"], []])
+def test_only_the_kernels_asked_for_are_measured(small_model, chosen):
+    """The Fréchet distance always, kernel distances by choice; what is left has the value it has in full company."""
+    train(small_model(), callback(), full := Log())
+    train(small_model(), callback(kernels=chosen), log := Log())
+    names = {"poly": "KD[", "rbf": "KD-rbf["}
+    kept = tuple(f"fidelity/{name}" for name in ["FD[", *(names[kernel] for kernel in chosen)])
+    assert log.epochs[0] == {name: value for name, value in full.epochs[0].items() if name.startswith(kept)}
+    assert len(log.epochs[0]) == 5 * (1 + len(chosen))
+
+
 def test_every_second_epoch_and_the_last_are_measured_on_the_same_noise(small_model):
     train(small_model(), callback(), log := Log(), epochs=5)
     values = [epoch.get(f"fidelity/FD[{__name__}.Flat]") for epoch in log.epochs]
@@ -122,6 +133,8 @@ def test_faults_are_told_before_training(small_model, capsys):
         train(small_model(), callback(), datamodule=None, **loaders)
     with pytest.raises(ValueError, match="every_n_epochs is 0"):
         callback(every_n_epochs=0)
+    with pytest.raises(ValueError, match="There is no kernel 'cubic'"):
+        callback(kernels=["rbf", "cubic"])
     train(small_model(), callback(sizes=None))
     assert "GenerationMetrics: Sizes 1000 to 4500 are scaled down to 18 to 80" in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from thermoebm.networks import ConvGenerator, EnergyMLP, _FirstLayer, _LastLayer
+from thermoebm.networks import ConvGenerator, EnergyMLP, _FirstLayer, _LastLayer, _TrainedStatistics
 
 SIZES = [8, 16, 28, 32, 64, 128]
 
@@ -26,10 +26,11 @@ def test_generator_has_the_parameters_of_table_5(latent_dim, size, count):
     assert parameters(ConvGenerator(latent_dim, (3, size, size))) == count
 
 
-def test_energy_keeps_the_batch_shape_and_each_latent_to_itself():
+@pytest.mark.parametrize("output", ["scalar", "vector"])
+def test_energy_keeps_the_batch_shape_and_each_latent_to_itself(output):
     """f maps (..., d) to (...); a row's energy does not depend on the other rows."""
     torch.manual_seed(0)
-    energy, z = EnergyMLP(5, hidden_dim=7).double(), torch.randn(2, 3, 5, dtype=torch.float64)
+    energy, z = EnergyMLP(5, hidden_dim=7, output=output).double(), torch.randn(2, 3, 5, dtype=torch.float64)
     assert energy(z).shape == (2, 3)
     assert energy(z[0, 0]).shape == ()
     torch.testing.assert_close(energy(z)[1, 2], energy(z[1, 2]), rtol=1e-12, atol=1e-12)
@@ -41,6 +42,21 @@ def test_energy_is_piecewise_linear_with_the_leak_as_slope():
     for p in energy.parameters():
         nn.init.constant_(p, 1.0 if p.dim() == 2 else 0.0)
     torch.testing.assert_close(energy(torch.tensor([[-3.0], [2.0]])), torch.tensor([-0.03, 2.0]))
+
+
+def test_vector_energy_is_the_rectified_outputs_added_up():
+    """f(z) = Σ_k lrelu(W₃ lrelu(W₂ lrelu(W₁ z + b₁) + b₂) + b₃)_k, written out with loops; d outputs for d latents."""
+    torch.manual_seed(0)
+    energy = EnergyMLP(4, hidden_dim=6, leak=0.1, output="vector").double()
+    z = 3 * torch.randn(8, 4, dtype=torch.float64)
+    h, signs = z, []
+    for weight, bias in zip(*2 * [iter(energy.parameters())], strict=True):
+        h = torch.stack([torch.stack([w @ row + b for w, b in zip(weight, bias, strict=True)]) for row in h])
+        signs.append(h > 0)
+        h = torch.maximum(h, 0.1 * h)
+    assert h.shape == (8, 4)
+    assert 0 < signs[-1].double().mean() < 1  # the last rectifier matters
+    torch.testing.assert_close(energy(z), sum(h[:, k] for k in range(4)), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -84,7 +100,7 @@ def test_faster_layers_are_transposed_convolutions(layer):
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("normalization", ["none", "group"])
+@pytest.mark.parametrize("normalization", ["none", "group", "trained_statistics"])
 def test_one_image_does_not_depend_on_the_others(normalization):
     """p(x|z) is a density of one image: replacing the other latents of a batch leaves it alone."""
     torch.manual_seed(0)
@@ -109,6 +125,62 @@ def test_group_normalisation_makes_hidden_layers_scale_free():
     assert change["group"] < 1e-2 < change["none"]  # not zero in the first: GroupNorm divides by sqrt(var + 1e-5)
 
 
+def randomised(generator):
+    """The generator with other statistics, scales and shifts than it is born with."""
+    for module in generator.modules():
+        if isinstance(module, _TrainedStatistics):
+            for p in module.parameters():
+                nn.init.uniform_(p, 0.5, 2.0)
+    return generator
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
+def test_trained_statistics_are_torchs_batch_norm_in_eval_mode_after_every_convolution(shape):
+    """The whole generator rebuilt from torch's own transposed convolutions and batch_norm with the same numbers."""
+    torch.manual_seed(0)
+    generator = ConvGenerator(5, shape, 2, leak=0.3, normalization="trained_statistics").double()
+    z = torch.randn(4, 5, dtype=torch.float64)
+    convolutions = [m for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)]
+    norms = [m for m in randomised(generator).modules() if isinstance(m, _TrainedStatistics)]
+    h = z.view(4, 5, 1, 1)
+    for i, (c, n) in enumerate(zip(convolutions, norms, strict=True)):
+        if i > 0:
+            h = functional.leaky_relu(h, 0.3)
+        h = functional.conv_transpose2d(h, c.weight, c.bias, c.stride, c.padding)
+        h = functional.batch_norm(h, n.mean.detach(), n.variance.detach(), n.scale, n.bias, training=False)
+    torch.testing.assert_close(generator(z), h.tanh(), rtol=1e-11, atol=1e-11)
+
+
+def test_trained_statistics_learn_and_count_as_parameters_and_see_no_data():
+    """Their gradients have the closed form of the affine map; four parameters a channel; no buffer anywhere.
+
+    With c = scale/sqrt(variance + 1e-5) and a cotangent v: -Σ v c, -½ Σ v (h - mean) scale (variance + 1e-5)^-3/2.
+    """
+    torch.manual_seed(0)
+    plain, generator = (ConvGenerator(5, (3, 16, 16), 2, normalization=n) for n in ("none", "trained_statistics"))
+    assert parameters(generator) - parameters(plain) == 4 * (32 + 16 + 3)
+    assert not list(generator.buffers())
+    assert [p.unique().tolist() for p in generator.layers[1].parameters()] == [[0], [1], [1], [0]]
+
+    layer = randomised(_TrainedStatistics(2)).double()
+    h, v = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64)
+    mean, variance, scale = (p.detach().view(2, 1, 1) for p in (layer.mean, layer.variance, layer.scale))
+    gradients = torch.autograd.grad(layer(h), list(layer.parameters()), v)
+    root = (variance + 1e-5).sqrt()
+    per_pixel = -v * scale / root, -v * (h - mean) * scale / (2 * root**3), v * (h - mean) / root, v
+    for gradient, expected in zip(gradients, per_pixel, strict=True):
+        torch.testing.assert_close(gradient, expected.sum((0, 2, 3)), rtol=1e-12, atol=1e-12)
+
+
+def test_a_variance_trained_below_zero_makes_images_that_are_not_a_number():
+    """As in the code; nothing is clamped in silence."""
+    generator = ConvGenerator(5, (1, 8, 8), 2, normalization="trained_statistics")
+    assert generator(torch.ones(1, 5)).isfinite().all()
+    with torch.no_grad():
+        generator.layers[-2].variance.fill_(-0.1)
+    assert generator(torch.ones(1, 5)).isnan().all()
+
+
 @pytest.mark.parametrize("shape", [(1, 9, 9), (3, 32, 64), (2, 32, 32), (1, 4, 4), (3, 0, 0)])
 def test_impossible_shapes_are_told_with_what_is_possible(shape):
     sizes = ", ".join(map(str, SIZES))
@@ -124,7 +196,8 @@ def test_impossible_shapes_are_told_with_what_is_possible(shape):
         (lambda: EnergyMLP(5, hidden_dim=0), "hidden_dim 0"),
         (lambda: ConvGenerator(0, (1, 8, 8)), "latent_dim 0"),
         (lambda: ConvGenerator(5, (1, 8, 8), features=0), "features 0"),
-        (lambda: ConvGenerator(5, (1, 8, 8), normalization="batch"), "'batch'; choose 'none' or 'group'"),
+        (lambda: ConvGenerator(5, (1, 8, 8), normalization="batch"), "'batch'; choose 'none'"),
+        (lambda: EnergyMLP(5, output="sum"), "'sum'; choose 'scalar' or 'vector'"),
     ],
 )
 def test_bad_values_are_named(make, said):

@@ -114,7 +114,7 @@ def test_endpoints_samples_the_inner_rungs_at_every_nth_step_only():
 
 
 def test_eta_weighs_the_kl_terms_in_the_logged_nll():
-    """Same samples: the nll falls by η times the terms, and a warning says that the gradient does not change."""
+    """Same samples: nll and loss fall by η times the terms, and a warning says that the gradient does not change."""
     oracle, kl = LinearGaussian(), GaussianKL(combination="sum")
     rng = torch.Generator()
     plain = ThermodynamicIntegration("detached", PowerLaw(5, 2.0))(oracle, oracle.images(500), rng.manual_seed(0))
@@ -124,8 +124,42 @@ def test_eta_weighs_the_kl_terms_in_the_logged_nll():
         weighted = ThermodynamicIntegration("detached", PowerLaw(5, 2.0), eta=2.0, kl=kl)
     output = weighted(oracle, oracle.images(500), rng.manual_seed(0))
     assert output.ladder["nll"].item() == pytest.approx(plain.ladder["nll"].item() - 2 * kl(z).item(), rel=1e-9)
+    assert output.loss.item() == pytest.approx(plain.loss.item() - 2 * kl(z).item(), rel=1e-9)
     gradients = [torch.autograd.grad(o.loss, oracle.parameters[2:]) for o in (plain, output)]
     torch.testing.assert_close(flat(gradients[0]), flat(gradients[1]))
+
+
+@pytest.mark.parametrize("name", [*ESTIMATORS, "pathwise", "maximum likelihood"])
+def test_the_codes_constant_changes_the_value_of_the_loss_and_nothing_else(small_model, name):
+    """Gradients of all parameters and everything logged are the same bits, along real chains in float32.
+
+    The loss grows by the trapezium of what the constants differ by, recomputed here from the very samples.
+    """
+    schedule, x = PowerLaw(3, 2.0), torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    objective = MaximumLikelihood() if name == "maximum likelihood" else ThermodynamicIntegration(name, schedule)
+    models = [small_model(likelihood_constant=constant) for constant in ("gaussian", "logsumexp")]
+    outputs = [objective(model, x, model.stream("test")) for model in models]
+    gradients = [
+        torch.autograd.grad(o.loss, list(m.parameters()), allow_unused=True, materialize_grads=True)
+        for o, m in zip(outputs, models, strict=True)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert any(gradient.abs().max() > 0 for gradient in gradients[0])
+    assert outputs[0].diagnostics == outputs[1].diagnostics
+    assert outputs[0].ladder == outputs[1].ladder
+
+    model, rng = models[0], models[0].stream("test")
+    t = schedule.temperatures().float()
+    ends_only = name in ("endpoints", "maximum likelihood")
+    z_prior = model.sample_prior(5, rng)
+    sampled = t[-1:] if name == "maximum likelihood" else t[1:]
+    z = torch.cat([z_prior.unsqueeze(0), model.sample_posterior(x, sampled, rng, z_prior=z_prior)])
+    with torch.no_grad():
+        a = torch.stack([-(x - model.generator(row)).square().flatten(1) / (2 * 0.3**2) for row in z]).double()
+    shift = (64 * a.exp().sum(-1).log() - 32 * math.log(2 * math.pi * 0.3**2)).mean(-1)
+    expected = shift[-1] if ends_only else evidence.trapezium(t, shift)
+    assert outputs[1].loss.item() - outputs[0].loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert expected > 100
 
 
 @pytest.mark.parametrize(

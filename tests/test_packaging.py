@@ -84,7 +84,7 @@ def test_no_file_is_long():
 
 def test_every_config_names_classes_that_exist():
     """Whatever follows class_path in configs/ can be imported."""
-    names = [n for f in (ROOT / "configs").glob("*.yaml") for n in re.findall(r"class_path: ([\w.]+)", f.read_text())]
+    names = [n for f in (ROOT / "configs").rglob("*.yaml") for n in re.findall(r"class_path: ([\w.]+)", f.read_text())]
     assert len(names) > 5
     for name in names:
         module, _, attribute = name.rpartition(".")

@@ -16,6 +16,7 @@ from thermoebm.callbacks import (
     EnergyAlarm,
     GenerationMetrics,
     LastCheckpoint,
+    NotFiniteAlarm,
     Progress,
     RunDirectory,
     ZeroGradientAlarm,
@@ -109,7 +110,7 @@ class CLI(LightningCLI):
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
             self.run_directory = RunDirectory(parent, continued, step)
-            callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm()]
+            callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm(), NotFiniteAlarm()]
             if trainer_config["enable_checkpointing"] is not False:
                 callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:

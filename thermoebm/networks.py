@@ -1,10 +1,11 @@
 """The two networks of the model: the energy f_α on latents and the generator g_β from latents to images.
 
-Architectures follow table 5 of the report with the corrections of its own code: the energy has one scalar output, the
-generator has as many upsampling layers as its image size needs and no normalisation unless it is asked for.
+Architectures follow table 5 of the report; the generator has as many upsampling layers as its image size needs. What
+the report's code has beyond its text, a vector-valued energy and a normalisation, is there to be asked for.
 """
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,33 +37,46 @@ class Generator(nn.Module):
 class EnergyMLP(Energy):
     """Negative energy f_α of the tilted prior p_α(z) ∝ exp(f_α(z)) π0(z) (report, equation 1 and table 5).
 
-    Two hidden layers with leaky rectifiers; the last layer is linear. Additive constants of f_α cancel in p_α.
+    Two hidden layers with leaky rectifiers. Additive constants of f_α cancel in p_α.
 
     Args:
         latent_dim: Dimension d of a latent.
         hidden_dim: Width of both hidden layers.
         leak: Slope of the rectifiers for negative inputs.
+        output: ``scalar``, a last layer that is linear, as in the report; or ``vector``, as in its code: a last layer
+            of size d, rectified like the others, and f_α the sum over it.
 
     Raises:
-        ValueError: If a dimension is smaller than 1.
+        ValueError: If a dimension is smaller than 1, or the output is unknown.
     """
 
-    def __init__(self, latent_dim: int, hidden_dim: int = 100, leak: float = 0.1) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden_dim: int = 100,
+        leak: float = 0.1,
+        output: Literal["scalar", "vector"] = "scalar",
+    ) -> None:
         super().__init__()
         if min(latent_dim, hidden_dim) < 1:
             raise ValueError(f"EnergyMLP: latent_dim {latent_dim} and hidden_dim {hidden_dim} must be at least 1.")
+        if output not in ("scalar", "vector"):
+            raise ValueError(f"EnergyMLP: output is '{output}'; choose 'scalar' or 'vector'.")
         self.latent_dim = latent_dim
+        last: list[nn.Module] = [nn.Linear(hidden_dim, 1)]
+        if output == "vector":
+            last = [nn.Linear(hidden_dim, latent_dim), nn.LeakyReLU(leak)]
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, hidden_dim),
             nn.LeakyReLU(leak),
             nn.Linear(hidden_dim, hidden_dim),
             nn.LeakyReLU(leak),
-            nn.Linear(hidden_dim, 1),
+            *last,
         )
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps latents (..., d) to negative energies (...), in nats."""
-        return self.layers(z).squeeze(-1)
+        return self.layers(z).sum(-1)
 
 
 # Image size -> the size that the first layer makes, and how often it is doubled.
@@ -96,6 +110,30 @@ class _LastLayer(nn.ConvTranspose2d):
         return image + self.bias.view(-1, 1, 1)
 
 
+class _TrainedStatistics(nn.Module):
+    """Batch normalisation as the report's code ran it: (h - mean)/sqrt(variance + 1e-5) · scale + bias in each channel.
+
+    Its running statistics are always used and never see the data; like scale and bias they are parameters, which the
+    optimiser moves and whose gradient counts. So this is an affine map of each image by itself. Nothing keeps a
+    variance positive: below -1e-5 the images are not a number, as in the code, and the alarm
+    :class:`thermoebm.callbacks.NotFiniteAlarm` tells.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.variance = nn.Parameter(torch.ones(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to the same shape."""
+        factor = self.scale * (self.variance + self.epsilon).rsqrt()
+        return h * factor.view(-1, 1, 1) + (self.bias - self.mean * factor).view(-1, 1, 1)
+
+
 class ConvGenerator(Generator):
     """Top-down generator g_β: transposed 4x4 convolutions from a latent to an image in [-1, 1] (report, table 5).
 
@@ -107,8 +145,10 @@ class ConvGenerator(Generator):
         image_shape: (channels, height, width) of an image; one or three channels, square.
         features: Width factor, ngf in the report.
         leak: Slope of the leaky rectifiers.
-        normalization: ``none``, or ``group``: every image normalised by itself after each hidden layer. Statistics
-            shared by a batch are not offered: the density of one latent would then depend on the others.
+        normalization: ``none``; ``group``: every image normalised by itself after each hidden layer; or
+            ``trained_statistics``: the batch normalisation of the report's code after every layer, the last one too,
+            with statistics that are trained like weights and never see the data. Statistics shared by a batch are not
+            offered: the density of one latent would then depend on the others.
 
     Raises:
         ValueError: If no stack of doublings ends at ``image_shape``, or a width is smaller than 1.
@@ -120,14 +160,16 @@ class ConvGenerator(Generator):
         image_shape: tuple[int, int, int],
         features: int = 64,
         leak: float = 0.2,
-        normalization: str = "none",
+        normalization: Literal["none", "group", "trained_statistics"] = "none",
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         if min(latent_dim, features) < 1:
             raise ValueError(f"ConvGenerator: latent_dim {latent_dim} and features {features} must be at least 1.")
-        if normalization not in ("none", "group"):
-            raise ValueError(f"ConvGenerator: normalization is '{normalization}'; choose 'none' or 'group'.")
+        if normalization not in ("none", "group", "trained_statistics"):
+            raise ValueError(
+                f"ConvGenerator: normalization is '{normalization}'; choose 'none', 'group' or 'trained_statistics'."
+            )
         if height != width or height not in _PLANS or channels not in (1, 3):
             raise ValueError(
                 f"ConvGenerator cannot make images of shape {(channels, height, width)}: it makes square images of "
@@ -138,16 +180,22 @@ class ConvGenerator(Generator):
         self.image_shape = (channels, height, width)
 
         widths = [max(16 * features // 2**i, 1) for i in range(doublings)]
-        layers: list[nn.Module] = [_FirstLayer(latent_dim, widths[0], first_size)]
-        for wide, narrow in pairwise(widths):
-            layers += [*self._between(wide, leak, normalization), nn.ConvTranspose2d(wide, narrow, 4, 2, 1)]
-        layers += [*self._between(widths[-1], leak, normalization), _LastLayer(widths[-1], channels, 4, 2, 1)]
+        hidden: list[nn.ConvTranspose2d] = [_FirstLayer(latent_dim, widths[0], first_size)]
+        hidden += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1) for wide, narrow in pairwise(widths)]
+        layers: list[nn.Module] = []
+        for layer in hidden:
+            layers += [layer, *self._normalised(layer.out_channels, normalization), nn.LeakyReLU(leak)]
+        layers += [_LastLayer(widths[-1], channels, 4, 2, 1)]
+        if normalization == "trained_statistics":
+            layers += [_TrainedStatistics(channels)]
         self.layers = nn.Sequential(*layers, nn.Tanh())
 
     @staticmethod
-    def _between(width: int, leak: float, normalization: str) -> list[nn.Module]:
-        rectifier = nn.LeakyReLU(leak)
-        return [nn.GroupNorm(1, width), rectifier] if normalization == "group" else [rectifier]
+    def _normalised(width: int, normalization: str) -> list[nn.Module]:
+        """What follows a hidden layer."""
+        if normalization == "trained_statistics":
+            return [_TrainedStatistics(width)]
+        return [nn.GroupNorm(1, width)] if normalization == "group" else []
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps latents (N, d) to images (N, C, H, W) in [-1, 1]."""

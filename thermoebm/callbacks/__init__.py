@@ -1,6 +1,6 @@
 """Callbacks: what is watched while a model trains."""
 
-from thermoebm.callbacks.alarms import EnergyAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
@@ -14,6 +14,7 @@ __all__ = [
     "GradientVariance",
     "IntegrandPlot",
     "LastCheckpoint",
+    "NotFiniteAlarm",
     "Progress",
     "ReconstructionGrid",
     "RunDirectory",

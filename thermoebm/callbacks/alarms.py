@@ -47,6 +47,24 @@ class ZeroGradientAlarm(pl.Callback):
                 )
 
 
+class NotFiniteAlarm(pl.Callback):
+    """Warns once when a network's parameters are no longer finite: from then on nothing is learned."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._told:
+            return
+        broken = [n for n, net in pl_module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
+        if broken:
+            self._told = True
+            rank_zero_warn(
+                f"Training broke down in epoch {trainer.current_epoch}: parameters of the {' and the '.join(broken)} "
+                "are not finite. Go back to an earlier checkpoint and lower the learning rates."
+            )
+
+
 def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module]]:
     return [(n, net) for n, net in module.named_children() if any(p.requires_grad for p in net.parameters())]
 

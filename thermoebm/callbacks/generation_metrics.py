@@ -1,5 +1,6 @@
 """How far generated images are from real ones, while a model trains."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from thermoebm.data import ImageDataModule
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
+from thermoebm.metrics.kernels import KernelName, kernel
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM
 
@@ -29,9 +31,10 @@ class GenerationMetrics(pl.Callback):
         extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
         split: Real images that samples are compared with: the held-out ones (``test``) or those it is trained on.
         protocol: How subsets are drawn.
+        kernels: Of the kernel distances: ``poly``, KID's own, and ``rbf``, the report's code's.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If a number is below 1, or a kernel unknown.
     """
 
     def __init__(
@@ -42,18 +45,22 @@ class GenerationMetrics(pl.Callback):
         extractor: str = "classifier",
         split: Literal["test", "train"] = "train",
         protocol: Protocol = "nested",
+        kernels: Sequence[KernelName] = ("poly", "rbf"),
     ) -> None:
         if min(every_n_epochs, num_samples) < 1:
             raise ValueError(
                 f"GenerationMetrics: every_n_epochs is {every_n_epochs} and num_samples {num_samples}; "
                 "both must be at least 1."
             )
+        for name in kernels:
+            kernel(name)
         self.every_n_epochs = every_n_epochs
         self.num_samples = num_samples
         self.wanted_sizes = sizes
         self.extractor_name = extractor
         self.split = split
         self.protocol = protocol
+        self.kernels = tuple(kernels)
         self._extractor: Extractor | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -98,5 +105,6 @@ class GenerationMetrics(pl.Callback):
             self._sizes,
             model.stream("generation metrics", 2),
             self.protocol,
+            self.kernels,
         )
         return scalars

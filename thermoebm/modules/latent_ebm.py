@@ -31,6 +31,8 @@ class LatentEBM(pl.LightningModule):
         decay_interval: Whether learning rates decay each ``epoch`` or each ``step``.
         prior_sigma: σ0.
         likelihood_sigma: σl.
+        likelihood_constant: Of the likelihood in the logged loss, and nowhere else: ``gaussian``, its own, or
+            ``logsumexp``, the report's code's.
         chain_start: Posterior chains start at π0 (``reference``, as in the report) or where the batch's prior chains
             ended (``prior_chain``).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
@@ -55,6 +57,7 @@ class LatentEBM(pl.LightningModule):
         decay_interval: Literal["epoch", "step"] = "epoch",
         prior_sigma: float = 1.0,
         likelihood_sigma: float = 0.3,
+        likelihood_constant: Literal["gaussian", "logsumexp"] = "gaussian",
         chain_start: Literal["reference", "prior_chain"] = "reference",
         evidence_schedule: PowerLaw = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
         temperature_chunk: int | None = None,
@@ -91,7 +94,7 @@ class LatentEBM(pl.LightningModule):
         self.seed = seed
         self.reference = GaussianPrior(prior_sigma)
         self.prior = TiltedPrior(energy, self.reference)
-        self.likelihood = GaussianLikelihood(generator, likelihood_sigma)
+        self.likelihood = GaussianLikelihood(generator, likelihood_sigma, likelihood_constant)
         self.training_batch: int | None = None
 
     # Sampling
@@ -232,12 +235,9 @@ class LatentEBM(pl.LightningModule):
         The noise depends on the batch and not on the epoch, so curves over epochs move by what was learned.
         """
         output = self.objective(self, x, self.stream(stage, batch_idx), step=None)
-        temperatures, log_likelihood = self.ladder(
-            x, self.evidence_schedule, self.stream(f"{stage} evidence", batch_idx)
-        )
-        expected = log_likelihood.mean(-1)
-        log_evidence = evidence.trapezium(temperatures, expected)
-        left, right = evidence.bracket(temperatures, expected)
+        t, ell = self.ladder(x, self.evidence_schedule, self.stream(f"{stage} evidence", batch_idx))
+        log_evidence = evidence.trapezium(t, ell.mean(-1))
+        left, right = evidence.bracket(t, ell.mean(-1))
         reconstruction = self.reconstruct(x, self.stream(f"{stage} reconstruction", batch_idx))
         scalars = {
             "loss": output.loss.detach(),

@@ -31,7 +31,8 @@ class Output(NamedTuple):
     """What an objective returns: scalars for one batch, sums over pixels and means over images, in nats.
 
     Args:
-        loss: What is differentiated; its value is a surrogate unless the objective says otherwise.
+        loss: What is differentiated; its value is a surrogate unless the objective says otherwise, and has the constant
+            that the likelihood was told to have in a loss.
         diagnostics: Detached scalars to log.
         ladder: Detached scalars that need the whole ladder, empty where this step sampled none: ``nll``, the
             objective's own estimate of -log p_θ(x), and the ``left_sum`` and ``right_sum`` of the integral.

@@ -39,15 +39,18 @@ class GaussianKL:
         covariance: ``full`` or ``diagonal``.
         shrinkage: λ in (1 - λ) S + λ (tr S / d) I. Above 0 the fit is regular for fewer samples than dimensions.
         softmax: Apply a softmax to each latent first, as the report's code does.
+        ridge: ε in an ε I added to the covariance, 1e-5 in the report's code. It too makes the fit regular; where it
+            dominates the covariance it is what the divergence measures.
 
     Raises:
-        ValueError: If a choice is unknown or λ lies outside [0, 1].
+        ValueError: If a choice is unknown, λ lies outside [0, 1] or ε is negative.
     """
 
     combination: Literal["difference", "sum"] = "difference"
     covariance: Literal["full", "diagonal"] = "full"
     shrinkage: float = 0.1
     softmax: bool = False
+    ridge: float = 0.0
 
     def __post_init__(self) -> None:
         if self.combination not in ("difference", "sum"):
@@ -56,18 +59,20 @@ class GaussianKL:
             raise ValueError(f"GaussianKL: covariance is '{self.covariance}'; choose 'full' or 'diagonal'.")
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"GaussianKL: shrinkage is {self.shrinkage}; it must lie in [0, 1].")
+        if not self.ridge >= 0:
+            raise ValueError(f"GaussianKL: ridge is {self.ridge}; it must not be negative.")
 
     def check(self, samples: int, d: int) -> None:
         """Raises a ValueError if so many samples in d dimensions have no regular covariance under this reading."""
-        rank_limited = self.covariance == "full" and self.shrinkage == 0 and (samples <= d or self.softmax)
-        if samples < 2 or rank_limited:
+        unregularised = self.covariance == "full" and self.shrinkage == 0 and self.ridge == 0
+        if samples < 2 or (unregularised and (samples <= d or self.softmax)):
             raise ValueError(
                 f"GaussianKL: {samples} samples in {d} dimensions give a singular covariance; "
-                "use larger batches, shrinkage above 0 or the diagonal covariance."
+                "use larger batches, shrinkage or ridge above 0 or the diagonal covariance."
             )
 
     def fit(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (..., d) and shrunk covariance (..., d, d) of samples z (..., B, d), in float64.
+        """Mean (..., d) and regularised covariance (..., d, d) of samples z (..., B, d), in float64.
 
         Raises:
             ValueError: If there are too few samples for a regular covariance.
@@ -82,7 +87,8 @@ class GaussianKL:
         if self.covariance == "diagonal":
             covariance = covariance * identity
         scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-        return mean, (1 - self.shrinkage) * covariance + self.shrinkage * scale * identity
+        shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * scale * identity
+        return mean, shrunk + self.ridge * identity
 
     def __call__(self, z: Tensor) -> Tensor:
         """½ Σ_i [KL(p_{i-1}‖p_i) ∓ KL(p_i‖p_{i-1})] in nats, a scalar, from ladder samples z (T, B, d)."""

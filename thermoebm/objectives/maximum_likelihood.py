@@ -36,10 +36,10 @@ class MaximumLikelihood(Objective):
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
         z_prior = model.sample_prior(len(x), rng)
         (z_posterior,) = model.sample_posterior(x, x.new_ones(1), rng, z_prior=z_prior)
-        log_likelihood = model.likelihood.log_prob(x, z_posterior).mean()
+        log_likelihood, gain = (ell.mean() for ell in model.likelihood.for_loss(x, z_posterior))
         difference, energies = contrast(model, z_posterior, z_prior)
         return Output(
-            loss=-log_likelihood - difference,
+            loss=-gain - difference,
             diagnostics={"log_likelihood": log_likelihood.detach(), **energies},
             ladder={},
         )

@@ -96,21 +96,22 @@ class ThermodynamicIntegration(Objective):
             difference = 0 * difference  # every parameter stays in the graph, as one backward under DDP needs
 
         if self.estimator == "endpoints":
-            top = model.likelihood.log_prob(x, z[-1]).mean()
+            top, gain = (ell.mean() for ell in model.likelihood.for_loss(x, z[-1]))
             with torch.no_grad():
                 lower = model.likelihood.log_prob(x, z[:-1]).mean(-1) if whole_ladder else top.new_empty(0)
             expected = torch.cat([lower, top.detach().unsqueeze(0)])
         else:
-            expected = model.likelihood.log_prob(x, z).mean(-1)
-            top = expected[-1]
+            expected, in_loss = (ell.mean(-1) for ell in model.likelihood.for_loss(x, z))
+            top, gain = expected[-1], evidence.trapezium(temperatures, in_loss)
         diagnostics["log_likelihood"] = top.detach()
         if not whole_ladder:
-            return Output(loss=-top - difference, diagnostics=diagnostics, ladder={})
+            return Output(loss=-gain - difference, diagnostics=diagnostics, ladder={})
 
-        log_evidence = evidence.trapezium(temperatures, expected)
-        if self.eta > 0:
-            log_evidence = log_evidence + (self.eta * self.kl(z)).to(log_evidence)
-        left, right = evidence.bracket(temperatures, expected.detach())
-        gain = top if self.estimator == "endpoints" else log_evidence
-        ladder = {"nll": -log_evidence.detach(), "left_sum": left, "right_sum": right}
+        correction = (self.eta * self.kl(z)).to(top) if self.eta > 0 else top.new_zeros(())
+        if self.estimator != "endpoints":
+            gain = gain + correction
+        expected = expected.detach()
+        log_evidence = evidence.trapezium(temperatures, expected) + correction.detach()
+        left, right = evidence.bracket(temperatures, expected)
+        ladder = {"nll": -log_evidence, "left_sum": left, "right_sum": right}
         return Output(loss=-gain - difference, diagnostics=diagnostics, ladder=ladder)

@@ -1,0 +1,92 @@
+"""Overlays on top of the digits' config: the objects that come out of them, built and run by train.py for one batch."""
+
+import inspect
+import math
+import warnings
+
+import pytest
+
+from tests.test_cli import ROOT, SHORT, cli
+from tests.test_generation_metrics import Flat
+from thermoebm.callbacks import GenerationMetrics, IntegrandPlot, ReconstructionGrid, SampleGrid
+from thermoebm.data import ImageDataModule
+from thermoebm.networks import EnergyMLP, _TrainedStatistics
+from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration
+from thermoebm.schedules import PowerLaw
+
+CONFIGS = ROOT / "configs"
+MEASURED = [
+    *("--trainer.callbacks.extractor", f"{Flat.__module__}.Flat"),
+    *("--trainer.callbacks.num_samples", 80),
+    *("--trainer.callbacks.sizes", [40, 60, 80]),
+]
+
+
+def built(*overlays, more=()):
+    """What train.py trains for one batch, and what it warned of."""
+    configs = [argument for overlay in overlays for argument in ("--config", overlay)]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        program, _ = cli("fit", *SHORT, *configs, *more, "--trainer.fast_dev_run", "true")
+    return program, {str(w.message) for w in seen if w.category is UserWarning}
+
+
+@pytest.fixture
+def report_code(tmp_path):
+    """The overlay of the published runs, without what the data modules do not know yet."""
+    text = (CONFIGS / "report_code.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("data: {init_args: {shuffle: once}}")]
+    if "shuffle" not in inspect.signature(ImageDataModule).parameters:
+        text = text.replace(line, "")
+    (tmp_path / "report_code.yaml").write_text(text)
+    return tmp_path / "report_code.yaml"
+
+
+def test_report_code_sets_every_reading_of_the_published_runs(report_code):
+    """Field by field; the warnings tell what those runs were: no gradient from η, none to the energy."""
+    program, told = built(report_code, more=MEASURED)
+    model, objective = program.model, program.model.objective
+    assert program.config.fit.name == "report_code"
+    assert isinstance(objective, ThermodynamicIntegration)
+    assert (objective.estimator, objective.eta) == ("detached", 1.0)
+    assert objective.schedule == PowerLaw(10, 6.0, "points")
+    assert objective.kl == GaussianKL("difference", "full", shrinkage=0.0, softmax=True, ridge=1e-5)
+    assert isinstance(model.energy, EnergyMLP)
+    assert model.energy.layers[4].out_features == 32
+    assert sum(isinstance(layer, _TrainedStatistics) for layer in model.generator.layers) == 2
+    assert (model.decay_interval, model.likelihood.constant, model.pixel_noise) == ("step", "logsumexp", False)
+    assert getattr(program.datamodule, "shuffle", "once") == "once"
+    callbacks = program.trainer.callbacks
+    (metrics,) = [callback for callback in callbacks if isinstance(callback, GenerationMetrics)]
+    assert (metrics.kernels, metrics.protocol) == (("rbf",), "with_replacement")
+    for picture in (SampleGrid, ReconstructionGrid, IntegrandPlot):  # those of digits.yaml stay
+        assert sum(isinstance(callback, picture) for callback in callbacks) == 1
+    energy, eta = sorted(told)
+    assert eta.startswith("eta = 1 changes the logged nll and no gradient")
+    assert energy.startswith("The energy received an exactly zero gradient")
+    logged = program.trainer.callback_metrics
+    assert logged["train/loss"] > 64 * math.log(64)  # D ln D is its least value, by Jensen's inequality
+    assert {name.partition("[")[0] for name in logged if "fidelity" in name} == {"fidelity/FD", "fidelity/KD-rbf"}
+
+
+def test_the_vanilla_model_has_the_same_readings(report_code):
+    """Maximum likelihood on top: the objective changes, the networks and the loss's constant do not."""
+    program, told = built(report_code, CONFIGS / "mle.yaml", more=MEASURED)
+    assert isinstance(program.model.objective, MaximumLikelihood)
+    assert (program.model.likelihood.constant, program.model.energy.layers[4].out_features) == ("logsumexp", 32)
+    assert told == set()
+
+
+@pytest.mark.parametrize("estimator", ["endpoints", "contrastive", "detached", "pathwise"])
+def test_estimators_change_the_estimator_and_nothing_else(estimator):
+    """On top of the digits' objective and of ti.yaml's: schedule, η and the rest are those below."""
+    overlay = CONFIGS / "estimators" / f"{estimator}.yaml"
+    assert {path.stem for path in overlay.parent.iterdir()} == {"endpoints", "contrastive", "detached", "pathwise"}
+    for below, eta in ((), 0.0), ((CONFIGS / "ti.yaml",), 1.0):
+        program, told = built(*below, overlay)
+        plain, _ = built(*below)
+        fields = vars(program.model.objective)
+        assert fields == vars(plain.model.objective) | {"estimator": estimator}
+        assert (fields["schedule"], fields["eta"]) == (PowerLaw(10, 6.0, "intervals"), eta)
+        assert program.config.fit.name == plain.config.fit.name
+        assert any("eta = 1 changes" in sentence for sentence in told) == (eta > 0 and estimator != "pathwise")
