@@ -1,6 +1,5 @@
 """What the shipped config measures while it trains, through the command line: what it leaves, what resuming repeats."""
 
-import copy
 import json
 import subprocess
 import sys
@@ -11,9 +10,10 @@ import lightning.pytorch as pl
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.test_cli import CALLBACKS, CONFIG, ROOT, SHORT, checkpoint, cli
+from tests.test_cli import CONFIG, ROOT, SHORT, checkpoint, cli
 
 PICTURES = ("samples", "reconstructions", "integrand", "gradient_variance")
 MEASURED = "gradient_variance/per_parameter/|fidelity/"
@@ -55,12 +55,13 @@ class Kill(pl.Callback):
 
 def fit(folder: Path, epochs: int, *fields: Any, kill: int | None = None) -> Path:
     """Epochs of four batches, everything measured at every second; the run's directory."""
-    callbacks: list[dict[str, Any]] = copy.deepcopy(CALLBACKS)
+    callbacks = yaml.safe_load(Path(CONFIG[1]).read_text())["trainer"]["callbacks"]
     for callback in callbacks:
         callback["init_args"]["every_n_epochs"] = 2
     if kill:
         callbacks.append({"class_path": f"{__name__}.Kill", "init_args": {"step": kill}})
     measured = ["--trainer.callbacks", json.dumps(callbacks), "--trainer.limit_train_batches", 4]
+    measured += ["--gradient_variance.every_n_epochs", 2, "--fidelity.every_n_epochs", 2]
     cli("fit", *SHORT, *measured, "--trainer.max_epochs", epochs, "--runs", folder, *fields)
     return folder / "digits" / "0"
 

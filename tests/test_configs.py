@@ -1,15 +1,13 @@
 """Each config against the report's tables 3 and 4, field by field."""
 
-import contextlib
 import io
-from pathlib import Path
 
 import pytest
 import yaml
 
-from thermoebm.cli import CLI
+from tests.test_cli import ROOT, cli
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 
 MODEL, DATA, TRAINER = "model.init_args", "data.init_args", "trainer"
 ENERGY, GENERATOR = f"{MODEL}.energy.init_args", f"{MODEL}.generator.init_args"
@@ -67,8 +65,8 @@ def whole_config(*names: str) -> dict:
     """The config, defaults included, that train.py makes of these files."""
     files = [part for name in names for part in ("-c", str(CONFIGS / f"{name}.yaml"))]
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        CLI(["fit", *files, "--print_config"])
+    with pytest.raises(SystemExit) as ended:
+        cli("fit", *files, "--print_config", printed=printed)
     assert ended.value.code == 0
     return yaml.safe_load(printed.getvalue())
 

@@ -131,8 +131,8 @@ def test_faults_are_told_before_training(small_model, capsys):
     loaders = {"train_dataloaders": Digits().train_dataloader(), "val_dataloaders": Digits().val_dataloader()}
     with pytest.raises(ValueError, match="needs the images of an ImageDataModule"):
         train(small_model(), callback(), datamodule=None, **loaders)
-    with pytest.raises(ValueError, match="every_n_epochs is 0"):
-        callback(every_n_epochs=0)
+    with pytest.raises(ValueError, match="every_n_epochs is -1"):
+        callback(every_n_epochs=-1)
     with pytest.raises(ValueError, match="There is no kernel 'cubic'"):
         callback(kernels=["rbf", "cubic"])
     train(small_model(), callback(sizes=None))
@@ -140,11 +140,11 @@ def test_faults_are_told_before_training(small_model, capsys):
 
 
 def test_faults_are_told_in_a_sentence_by_the_command_line(capsys, tmp_path):
-    added = ["--trainer.callbacks+", "thermoebm.callbacks.GenerationMetrics"]
+    added = ["--fidelity.every_n_epochs", 1]
     for option, value, said in (
         ("extractor", "nonsense", "There is no extractor 'nonsense'"),
         ("extractor", f"{__name__}.Wrong", "Wrong returned (1, 1, 8, 8) for 1 images"),
         ("num_samples", "15", "There are 15 images: too few"),
     ):
-        arguments = ["fit", *SHORT, *added, f"--trainer.callbacks.{option}", value]
+        arguments = ["fit", *SHORT, *added, f"--fidelity.{option}", value]
         assert_fault(capsys, tmp_path / "runs", said, *arguments)

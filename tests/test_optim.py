@@ -36,6 +36,19 @@ def test_scheduler_decays_each_group_by_its_own_settings():
         scheduler.step()
 
 
+def test_decay_in_equal_parts_of_an_epoch_is_as_much_an_epoch():
+    """After 160 steps of 160 an epoch the rate is that of one epoch; between epochs it falls geometrically."""
+    adam = DecayedAdam(1e-4, 5e-5, decay_rate=0.975, decay_begin=1)
+    optimizer, scheduler = build([(nn.Linear(2, 2), adam)], decays_per_epoch=160)
+    rates = []
+    for _ in range(481):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step(), scheduler.step()
+    assert rates[:161] == [1e-4] * 161
+    assert [rates[320], rates[480]] == pytest.approx([1e-4 * 0.975, 1e-4 * 0.975**2], rel=1e-12)
+    assert rates[161] / rates[160] == pytest.approx(0.975 ** (1 / 160), rel=1e-12)
+
+
 def test_one_optimiser_with_two_groups_equals_two_optimisers():
     """Same parameters, bit by bit, as two Adams with their own rates, betas and exponential decays."""
     torch.manual_seed(0)

@@ -1,6 +1,5 @@
 """Overlays on top of the digits' config: the objects that come out of them, built and run by train.py for one batch."""
 
-import inspect
 import math
 import warnings
 
@@ -9,16 +8,15 @@ import pytest
 from tests.test_cli import ROOT, SHORT, cli
 from tests.test_generation_metrics import Flat
 from thermoebm.callbacks import GenerationMetrics, IntegrandPlot, ReconstructionGrid, SampleGrid
-from thermoebm.data import ImageDataModule
 from thermoebm.networks import EnergyMLP, _TrainedStatistics
 from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration
 from thermoebm.schedules import PowerLaw
 
 CONFIGS = ROOT / "configs"
+REPORT_CODE = CONFIGS / "report_code.yaml"
 MEASURED = [
-    *("--trainer.callbacks.extractor", f"{Flat.__module__}.Flat"),
-    *("--trainer.callbacks.num_samples", 80),
-    *("--trainer.callbacks.sizes", [40, 60, 80]),
+    *("--fidelity.every_n_epochs", 1, "--fidelity.extractor", f"{Flat.__module__}.Flat"),
+    *("--fidelity.num_samples", 80, "--fidelity.sizes", [40, 60, 80]),
 ]
 
 
@@ -31,20 +29,9 @@ def built(*overlays, more=()):
     return program, {str(w.message) for w in seen if w.category is UserWarning}
 
 
-@pytest.fixture
-def report_code(tmp_path):
-    """The overlay of the published runs, without what the data modules do not know yet."""
-    text = (CONFIGS / "report_code.yaml").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("data: {init_args: {shuffle: once}}")]
-    if "shuffle" not in inspect.signature(ImageDataModule).parameters:
-        text = text.replace(line, "")
-    (tmp_path / "report_code.yaml").write_text(text)
-    return tmp_path / "report_code.yaml"
-
-
-def test_report_code_sets_every_reading_of_the_published_runs(report_code):
+def test_report_code_sets_every_reading_of_the_published_runs():
     """Field by field; the warnings tell what those runs were: no gradient from η, none to the energy."""
-    program, told = built(report_code, more=MEASURED)
+    program, told = built(REPORT_CODE, more=MEASURED)
     model, objective = program.model, program.model.objective
     assert program.config.fit.name == "report_code"
     assert isinstance(objective, ThermodynamicIntegration)
@@ -55,7 +42,7 @@ def test_report_code_sets_every_reading_of_the_published_runs(report_code):
     assert model.energy.layers[4].out_features == 32
     assert sum(isinstance(layer, _TrainedStatistics) for layer in model.generator.layers) == 2
     assert (model.decay_interval, model.likelihood.constant, model.pixel_noise) == ("step", "logsumexp", False)
-    assert getattr(program.datamodule, "shuffle", "once") == "once"
+    assert program.datamodule.shuffle == "once"
     callbacks = program.trainer.callbacks
     (metrics,) = [callback for callback in callbacks if isinstance(callback, GenerationMetrics)]
     assert (metrics.kernels, metrics.protocol) == (("rbf",), "with_replacement")
@@ -69,9 +56,9 @@ def test_report_code_sets_every_reading_of_the_published_runs(report_code):
     assert {name.partition("[")[0] for name in logged if "fidelity" in name} == {"fidelity/FD", "fidelity/KD-rbf"}
 
 
-def test_the_vanilla_model_has_the_same_readings(report_code):
+def test_the_vanilla_model_has_the_same_readings():
     """Maximum likelihood on top: the objective changes, the networks and the loss's constant do not."""
-    program, told = built(report_code, CONFIGS / "mle.yaml", more=MEASURED)
+    program, told = built(REPORT_CODE, CONFIGS / "mle.yaml", more=MEASURED)
     assert isinstance(program.model.objective, MaximumLikelihood)
     assert (program.model.likelihood.constant, program.model.energy.layers[4].out_features) == ("logsumexp", 32)
     assert told == set()

@@ -15,6 +15,7 @@ from thermoebm import runs
 from thermoebm.callbacks import (
     EnergyAlarm,
     GenerationMetrics,
+    GradientVariance,
     LastCheckpoint,
     NotFiniteAlarm,
     Progress,
@@ -56,6 +57,10 @@ class CLI(LightningCLI):
             help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
         )
         parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
+        # Not in the list of callbacks, so that an overlay can change a field of what a config measures.
+        parser.add_lightning_class_args(GradientVariance, "gradient_variance")
+        parser.add_lightning_class_args(GenerationMetrics, "fidelity")
+        parser.set_defaults({"gradient_variance.every_n_epochs": 0, "fidelity.every_n_epochs": 0})
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=a_seed)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
 
@@ -120,9 +125,9 @@ class CLI(LightningCLI):
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
-        for callback in callbacks:
-            if isinstance(callback, GenerationMetrics) and self.subcommand == "fit" and trainer.is_global_zero:
-                callback.prepare(self.datamodule)
+        fidelity = self._get(self.config_init, "fidelity")
+        if self.subcommand == "fit" and trainer.is_global_zero and fidelity.every_n_epochs:
+            fidelity.prepare(self.datamodule)
         return trainer
 
     # Each subcommand

@@ -1,6 +1,6 @@
 """Adam with the learning-rate decay of the report's table 3."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,8 +16,8 @@ class DecayedAdam:
         learning_rate: Initial learning rate.
         final_learning_rate: Floor of the decay.
         betas: Decay rates of Adam's moments.
-        decay_rate: Factor for each decay interval.
-        decay_begin: Interval after which the decay begins.
+        decay_rate: Factor for each epoch.
+        decay_begin: Epoch after which the decay begins.
 
     Raises:
         ValueError: If a rate is out of its range.
@@ -43,16 +43,23 @@ class DecayedAdam:
                 "must not be negative."
             )
 
-    def factor(self, interval: int) -> float:
-        """Learning rate after so many intervals, relative to the initial one."""
-        decayed = self.decay_rate ** max(interval - self.decay_begin, 0)
+    def factor(self, epochs: float) -> float:
+        """Learning rate after so many epochs, relative to the initial one."""
+        decayed = self.decay_rate ** max(epochs - self.decay_begin, 0)
         return max(decayed, self.final_learning_rate / self.learning_rate)
 
 
-def build(networks: Iterable[tuple[nn.Module, DecayedAdam]]) -> tuple[Adam, LambdaLR]:
-    """One optimiser with a parameter group for each network, so that a batch is one global step, and its decay."""
+def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: int = 1) -> tuple[Adam, LambdaLR]:
+    """One optimiser with a parameter group for each network, so that a batch is one global step, and its decay.
+
+    The scheduler is to be stepped ``decays_per_epoch`` times an epoch, 1 or the number of batches.
+    """
     pairs = list(networks)
     optimizer = Adam(
         [{"params": list(net.parameters()), "lr": adam.learning_rate, "betas": adam.betas} for net, adam in pairs]
     )
-    return optimizer, LambdaLR(optimizer, [adam.factor for _, adam in pairs])
+
+    def factor(adam: DecayedAdam) -> Callable[[int], float]:
+        return lambda decays: adam.factor(decays / decays_per_epoch)
+
+    return optimizer, LambdaLR(optimizer, [factor(adam) for _, adam in pairs])

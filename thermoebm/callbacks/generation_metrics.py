@@ -25,7 +25,7 @@ class GenerationMetrics(pl.Callback):
     training draws none of it and is the same with this callback and without.
 
     Args:
-        every_n_epochs: Interval.
+        every_n_epochs: Interval; 0: never.
         num_samples: Generated images, and the most real images they are compared with.
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
@@ -34,7 +34,7 @@ class GenerationMetrics(pl.Callback):
         kernels: Of the kernel distances: ``poly``, KID's own, and ``rbf``, the report's code's.
 
     Raises:
-        ValueError: If a number is below 1, or a kernel unknown.
+        ValueError: If a number is out of range, or a kernel unknown.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class GenerationMetrics(pl.Callback):
         protocol: Protocol = "nested",
         kernels: Sequence[KernelName] = ("poly", "rbf"),
     ) -> None:
-        if min(every_n_epochs, num_samples) < 1:
+        if every_n_epochs < 0 or num_samples < 1:
             raise ValueError(
                 f"GenerationMetrics: every_n_epochs is {every_n_epochs} and num_samples {num_samples}; "
-                "both must be at least 1."
+                "they must be at least 0 and 1."
             )
         for name in kernels:
             kernel(name)
@@ -64,6 +64,8 @@ class GenerationMetrics(pl.Callback):
         self._extractor: Extractor | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.every_n_epochs:
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ImageDataModule):
             raise ValueError("GenerationMetrics needs the images of an ImageDataModule; this trainer has none.")

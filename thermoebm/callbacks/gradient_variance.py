@@ -41,7 +41,7 @@ class GradientVariance(PictureCallback):
     ones; the part before is also measured at its own last epoch.
 
     Args:
-        every_n_epochs: Interval of the draws.
+        every_n_epochs: Interval of the draws; 0: never.
         num_batches, repetitions, blocks: See :class:`thermoebm.gradients.Design`. A measurement costs about as much as
             ``num_batches * repetitions`` training steps.
 

@@ -12,7 +12,7 @@ class SampleGrid(PictureCallback):
     """Images generated from the prior, with the same noise every time, so that one can watch a sample change.
 
     Args:
-        every_n_epochs: Interval.
+        every_n_epochs: Interval; 0: never.
         count: Number of images.
         columns: Images in a row.
     """
@@ -33,7 +33,7 @@ class ReconstructionGrid(PictureCallback):
     """Held-out images in odd rows, and below each its reconstruction from one posterior chain.
 
     Args:
-        every_n_epochs: Interval.
+        every_n_epochs: Interval; 0: never.
         count: Number of images.
         columns: Images in a row.
     """

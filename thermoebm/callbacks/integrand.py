@@ -17,7 +17,7 @@ class IntegrandPlot(PictureCallback):
     The temperatures are those of the objective where it has a schedule, else those of the model's evidence.
 
     Args:
-        every_n_epochs: Interval.
+        every_n_epochs: Interval; 0: never.
         count: Number of held-out images averaged over.
     """
 

@@ -24,17 +24,18 @@ class PictureCallback(pl.Callback):
     """Draws a picture of the model every n-th epoch and at the last one.
 
     Args:
-        every_n_epochs: Interval.
+        every_n_epochs: Interval; 0: never.
 
     Raises:
-        ValueError: If it is below 1.
+        ValueError: If it is negative.
     """
 
     name: str
 
     def __init__(self, every_n_epochs: int) -> None:
         self.every_n_epochs = every_n_epochs
-        self._check_positive("every_n_epochs")
+        if every_n_epochs < 0:
+            raise ValueError(f"{type(self).__name__}: every_n_epochs is {every_n_epochs}; it must not be negative.")
 
     def _check_positive(self, *fields: str) -> None:
         for field in fields:
@@ -52,7 +53,7 @@ class PictureCallback(pl.Callback):
         self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
 
     def due(self, trainer: pl.Trainer) -> bool:
-        """Whether the epoch that ends is an n-th one, or the last."""
+        """Whether this epoch has a picture."""
         return is_due(trainer, self.every_n_epochs)
 
     def path(self, trainer: pl.Trainer) -> Path | None:
@@ -71,7 +72,9 @@ class PictureCallback(pl.Callback):
 
 
 def is_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
-    """Whether the epoch that ends is an n-th one, or the last."""
+    """Whether the epoch that ends is an n-th one, or the last; never for 0."""
+    if every_n_epochs == 0:
+        return False
     epoch = trainer.current_epoch + 1
     last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
     return last or epoch % every_n_epochs == 0

@@ -28,7 +28,7 @@ class LatentEBM(pl.LightningModule):
         prior_sampler: Kernel of the prior chains, also of the t = 0 end of every ladder.
         posterior_sampler: Kernel of the power-posterior chains.
         energy_optimizer, generator_optimizer: Adam for each network.
-        decay_interval: Whether learning rates decay each ``epoch`` or each ``step``.
+        decay_interval: Learning rates decay at each ``epoch``, or as much in equal parts at each ``step``.
         prior_sigma: σ0.
         likelihood_sigma: σl.
         likelihood_constant: Of the likelihood in the logged loss, and nowhere else: ``gaussian``, its own, or
@@ -193,7 +193,11 @@ class LatentEBM(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        optimizer, scheduler = optim.build(self.optimizer_settings)
+        decays_per_epoch = 1
+        if self.decay_interval == "step":
+            self.trainer.fit_loop.setup_data()  # which counts the batches
+            decays_per_epoch = int(self.trainer.num_training_batches)
+        optimizer, scheduler = optim.build(self.optimizer_settings, decays_per_epoch)
         return [optimizer], [scheduler]
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
