@@ -1,5 +1,6 @@
 """CIFAR-10 in its original Python batches, through torchvision."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -37,6 +38,9 @@ class CIFAR10(ImageDataModule):
         return self._split(True, self.num_train), self._split(False, self.num_val)
 
     def _split(self, train: bool, count: int | None) -> Split:
-        data = datasets.CIFAR10(self.root, train=train)
+        with warnings.catch_warnings():
+            # The batches were pickled by a numpy of 2009, in a way that numpy 2.4.0 to 2.4.4 warn of.
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
+            data = datasets.CIFAR10(self.root, train=train)
         images = torch.from_numpy(data.data[:count]).permute(0, 3, 1, 2).contiguous()  # torchvision's are (N, H, W, C)
         return Split(resized(images, self.image_size), torch.tensor(data.targets[:count]))
