@@ -14,17 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.io
 from PIL import Image
 from torchvision import datasets
 
-from thermoebm.data import mnist
+from thermoebm.data import ImageDataModule, mnist
 
 Truth = list[tuple[np.ndarray, np.ndarray]]
 
 
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
 def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
+    return md5_of(path.read_bytes())
 
 
 def random_images(seed: int, num: int, channels: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,3 +143,11 @@ def write_celeba(folder: Path, zipped: bool = False) -> dict[int, int]:
 
 
 WRITERS: dict[str, Callable[..., Truth]] = {"MNIST": write_mnist, "CIFAR10": write_cifar10, "SVHN": write_svhn}
+
+
+def said(data: ImageDataModule) -> str:
+    """What a data set that cannot be read says, which must be one line."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (the callers look at the text)
+        data.setup()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -95,7 +95,11 @@ def test_decoded_images_are_kept_once_for_each_choice_and_nothing_else_with_them
     with monkeypatch.context() as patched:
         patched.setattr(type(data), "read", read)
         assert np.array_equal(make(num_train=2, num_val=1).held_out_images.numpy(), images[:1])
-        for other in ({"num_train": 3, "num_val": 1}, {"num_train": 2}, {"num_train": 2, "num_val": 1, "image_size": 8}):
+        for other in (
+            {"num_train": 3, "num_val": 1},
+            {"num_train": 2},
+            {"num_train": 2, "num_val": 1, "image_size": 8},
+        ):
             with pytest.raises(AssertionError, match="read again"):
                 make(**other).setup()
         for path in [*data.root.rglob("*-ubyte"), *data.root.rglob("*batch*"), *data.root.rglob("*.mat")]:
@@ -131,7 +135,7 @@ def test_real_mnist_is_complete(real_data):
 @pytest.mark.parametrize("inner", ["celeba", ""])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_celeba_takes_the_official_partitions_in_order(tmp_path, inner, zipped):
-    """1, 3, 5, 8 to train on and 4, 6 held out, by the flat colour of each face; from folder and archive, both places."""
+    """1, 3, 5, 8 to train on and 4, 6 held out, by each face's flat colour; from folder and archive, both places."""
     originals.write_celeba(tmp_path / inner, zipped)
     train, held_out = CelebA(tmp_path, batch_size=1, download=False).splits
     numbers = [[round(image[0].float().mean().item() / 23) for image in split.images] for split in (train, held_out)]
@@ -144,9 +148,9 @@ def test_celeba_takes_the_official_partitions_in_order(tmp_path, inner, zipped):
 
 @pytest.mark.parametrize(("crop", "size"), [("whole", 64), ("center", 64), ("whole", 32), ("center", 40)])
 def test_celeba_crops_are_where_they_should_be(tmp_path, crop, size):
-    """Where the bands of a face lie: pixel (r, c) shows the colour at its centre traced back to the 218x178 of the file.
+    """Where the bands of a face lie: pixel (r, c) shows the colour at its centre traced back to the file's 218x178.
 
-    Whole: rows by 218/S, columns by 178/S. Center: the shorter side to S, the longer to ⌊218 S/178⌋, the middle S of it.
+    Whole: rows by 218/S, columns by 178/S. Center: shorter side to S, longer to ⌊218 S/178⌋, its middle S.
     Pixels within 1.5 of an edge mix two bands; the others are flat but for JPEG, which is good to three levels.
     """
     originals.write_celeba(tmp_path)
