@@ -1,7 +1,8 @@
-"""What several files share: a small model, and a thread count that no test leaves changed."""
+"""What several files share: a small model, real images, and a thread count that no test leaves changed."""
 
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THERMOEBM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, $THERMOEBM_DATA or ../shared/data beside the repository."""
+    here = Path(__file__).parents[1]
+    folder = Path(os.environ.get("THERMOEBM_DATA") or here.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"the real images of {folder} are not here; THERMOEBM_DATA may name another folder")
+    return folder
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
 """Data: fixed splits, one scale of pixels, and an order that is a function of seed and epoch."""
 
+import math
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader
 
 from thermoebm.data import Digits, ImageDataModule, Split
 from thermoebm.data.batches import Order
@@ -106,6 +112,140 @@ def test_order_is_uniform():
         shuffle.set_epoch(epoch)
         first.append(next(iter(shuffle)))
     assert ((torch.tensor(first).bincount(minlength=11) - 100) ** 2 / 100).sum() < 29.6
+
+
+def test_one_order_for_all_epochs_is_shuffled_and_follows_the_seed():
+    """``once``: the same in each epoch, not the images' own, another for another seed."""
+    data = Counted(batch_size=1, shuffle="once")
+    first, second, tenth = (numbers(epoch_of(data, epoch)) for epoch in (0, 1, 10))
+    assert first == second == tenth != sorted(first)
+    assert sorted(first) == list(range(11))
+    assert numbers(epoch_of(Counted(batch_size=1, shuffle="once", seed=1), 0)) != first
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("length", [3, 11, 12])
+@pytest.mark.parametrize("shuffle", ["each_epoch", "once", "never"])
+def test_processes_share_an_epoch_without_overlap(length, world, shuffle):
+    """Shuffled: evenly, length % world left over dropped; else all. Together they show one process's order."""
+    alone = Order(length, shuffle, seed=5)
+    parts = [Order(length, shuffle, 5, rank, world) for rank in range(world)]
+    for epoch in range(3):
+        for order in [alone, *parts]:
+            order.set_epoch(epoch)
+        shown = [list(order) for order in parts]
+        assert [len(order) for order in parts] == [len(part) for part in shown]
+        together = [index for part in shown for index in part]
+        assert len(set(together)) == len(together)
+        left_over = 0 if shuffle == "never" else length % world
+        assert set(together) == set(list(alone)[: length - left_over])
+        assert shuffle == "never" or len({len(part) for part in shown}) == 1
+
+
+def test_processes_of_a_run_take_their_part_of_each_batch():
+    """Two processes by the trainer they are told of: five batches of one each, no image twice, held-out images once."""
+    batches, held_out = [], []
+    for rank in range(2):
+        data = Counted(batch_size=1)
+        data.trainer = trainer_of("cpu", rank, 2)
+        batches.append(numbers(epoch_of(data, 0)))
+        held_out += numbers(list(data.val_dataloader()))
+    assert [len(part) for part in batches] == [5, 5]
+    assert not set(batches[0]) & set(batches[1])
+    assert sorted(held_out) == [11, 12, 13]
+
+
+def trainer_of(device: str, rank: int = 0, world: int = 1) -> SimpleNamespace:
+    """As much of a Trainer as decides where images are and who shows them."""
+    return SimpleNamespace(
+        global_rank=rank, world_size=world, strategy=SimpleNamespace(root_device=torch.device(device))
+    )
+
+
+def test_lightning_leaves_the_order_alone_on_several_processes():
+    """It would wrap the sampler of any other loader in one of its own, which shows some images twice."""
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    prepare = trainer._data_connector._prepare_dataloader
+    loader = Counted(batch_size=2).train_dataloader()
+    assert prepare(loader, shuffle=True, mode=RunningStage.TRAINING) is loader
+    other = DataLoader(range(11), sampler=list(range(11)))
+    assert prepare(other, shuffle=True, mode=RunningStage.TRAINING).sampler is not other.sampler
+
+
+class Slopes(ImageDataModule):
+    """2,000 images that are not their own mirror images, each with its number in two of four pixels."""
+
+    def read(self):
+        number = torch.arange(2010)
+        rows = torch.stack([number % 256, number // 256, torch.full_like(number, 100), torch.full_like(number, 200)], 1)
+        images = rows.to(torch.uint8).view(-1, 1, 1, 4)
+        return Split(images[:2000], None), Split(images[2000:], None)
+
+
+def mirrored(batches: list[torch.Tensor]) -> dict[int, bool]:
+    """Which of Slopes' images are mirrored; each must be the image or its exact mirror image."""
+    found = {}
+    for pixels in ((torch.cat(batches)[:, 0, 0] + 1) * 127.5).round().int().tolist():
+        turned = pixels[:2] == [200, 100]
+        low, high, *rest = pixels[::-1] if turned else pixels
+        assert rest == [100, 200]
+        found[low + 256 * high] = turned
+    return found
+
+
+def test_mirroring_is_a_function_of_seed_and_epoch_and_of_nothing_else():
+    """Not of the batch, nor of the order of images, nor of the process: a resumed or a parallel run shows the same."""
+    reference = mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=2), 3))
+    assert len(reference) == 2000
+    assert mirrored(epoch_of(Slopes(augment="flip", batch_size=8, seed=2, shuffle="once"), 3)) == reference
+    parts = {}
+    for rank in range(2):
+        data = Slopes(augment="flip", batch_size=50, seed=2)
+        data.trainer = trainer_of("cpu", rank, 2)
+        parts |= mirrored(epoch_of(data, 3))
+    assert parts == reference
+
+
+def test_about_half_is_mirrored_anew_each_epoch():
+    """Of 2,000 coins 1,000 fall and 1,000 agree in two epochs or two seeds, within 4 standard errors of √500."""
+    epochs = [mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=2), epoch)) for epoch in (0, 1)]
+    epochs.append(mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=3), 0)))
+    for coins in epochs:
+        assert abs(sum(coins.values()) - 1000) < 4 * math.sqrt(500)
+    for other in epochs[1:]:
+        assert abs(sum(epochs[0][image] == other[image] for image in other) - 1000) < 4 * math.sqrt(500)
+
+
+def test_nothing_is_mirrored_unasked_and_nothing_held_out():
+    assert not any(mirrored(epoch_of(Slopes(batch_size=100), 0)).values())
+    held_out = Slopes(augment="flip").val_dataloader()
+    held_out.sampler.set_epoch(1)
+    assert not any(mirrored(list(held_out)).values())
+
+
+@pytest.mark.parametrize(
+    ("resident", "device", "place"),
+    [
+        ("auto", "cpu", "cpu"),
+        ("on", "cpu", "cpu"),
+        ("off", "cpu", "cpu"),
+        ("on", "meta", "meta"),
+        ("auto", "meta", "cpu"),
+        ("off", "meta", "cpu"),
+    ],
+)
+def test_images_are_resident_where_asked(resident, device, place):
+    """On the CPU nothing is copied; ``on`` moves them to any device (meta stands for one), ``auto`` to CUDA only."""
+    data = Counted(batch_size=2, resident=resident)
+    data.trainer = trainer_of(device)
+    for loader, images in ((data.train_dataloader(), data.train_images), (data.val_dataloader(), data.held_out_images)):
+        assert loader.dataset.images.device.type == place
+        assert (loader.dataset.images is images) == (place == "cpu")
+        assert next(iter(loader)).device.type == place
+
+
+def test_resident_without_a_trainer_is_where_the_images_are():
+    assert numbers(list(Counted(batch_size=2, resident="on").val_dataloader())) == [11, 12, 13]
 
 
 @pytest.mark.parametrize(

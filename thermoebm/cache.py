@@ -42,7 +42,7 @@ def cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """
     path = folder() / path
     with contextlib.suppress(OSError):
-        found = _decode(path.read_bytes())
+        found = _read(path)
         if found is not None:
             return found
         print(f"warning: {path} is damaged and is made again.", file=sys.stderr)
@@ -63,16 +63,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(payload).digest() + payload)
+            file.write(hashlib.sha256(payload).digest())
+            file.write(payload)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _decode(content: bytes) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     """What a file holds, or None if its checksum is not that of the rest."""
-    checksum, payload = content[:32], content[32:]
+    with path.open("rb") as file:
+        checksum, payload = file.read(32), file.read()  # apart: a slice would be a second copy of gigabytes
     if hashlib.sha256(payload).digest() != checksum:
         return None
     loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

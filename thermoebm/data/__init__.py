@@ -1,7 +1,10 @@
 """LightningDataModules: images in [-1, 1], float32, (C, H, W), one batch a tensor (B, C, H, W)."""
 
 from thermoebm.data.base import ImageDataModule, Split
+from thermoebm.data.celeba import CelebA
+from thermoebm.data.cifar10 import CIFAR10
 from thermoebm.data.digits import Digits
 from thermoebm.data.mnist import MNIST
+from thermoebm.data.svhn import SVHN
 
-__all__ = ["MNIST", "Digits", "ImageDataModule", "Split"]
+__all__ = ["CIFAR10", "MNIST", "SVHN", "CelebA", "Digits", "ImageDataModule", "Split"]

@@ -144,7 +144,8 @@ class ImageDataModule(pl.LightningDataModule):
 
         def make() -> dict[str, Any]:
             train, held_out = self.read()
-            return {"train": tuple(train), "held out": tuple(held_out)}
+            # The first images of a larger tensor would be written, and kept in memory, with all of the others.
+            return {"train": _apart(train), "held out": _apart(held_out)}
 
         wanted = (self.num_train, self.num_val, self.image_size)
         key = cache.digest(f"images {_VERSION}", type(self).__name__, *source, repr(wanted))
@@ -199,3 +200,10 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _loader(self, images: Images, order: Order, drop_last: bool = False) -> DataLoader[Tensor]:
         return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)  # type: ignore[arg-type]
+
+
+def _apart(split: Split) -> tuple[Tensor | None, ...]:
+    """The split's tensors, each with storage of its own size."""
+    return tuple(
+        part if part is None or part.untyped_storage().nbytes() == part.nbytes else part.clone() for part in split
+    )

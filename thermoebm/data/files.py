@@ -10,14 +10,24 @@ from torchvision.transforms.v2 import functional
 
 
 def stamp(files: Iterable[Path]) -> list[str]:
-    """Names, sizes and times of change: what is decoded anew if it differs."""
-    return [f"{path.resolve()} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in files]
+    """Names, sizes and times of change: what is decoded anew if it differs.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    try:
+        return [f"{path.absolute()} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in files]
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from None
 
 
 def check_md5(path: Path, md5: str, title: str) -> None:
     """Raises a ValueError unless the file is the one that the data set's authors published."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from None
     if found != md5:
         raise ValueError(
             f"{path} is not {title}'s {path.name}: it is damaged or another file (MD5 {found}, not {md5}); "

@@ -1,0 +1,198 @@
+"""CelebA's aligned faces, from the original archive or its unpacked folder."""
+
+import contextlib
+import io
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import download_file_from_google_drive
+
+from thermoebm.data.base import ImageDataModule, Split
+from thermoebm.data.decode import decode
+from thermoebm.data.download import obtain
+from thermoebm.data.files import check_md5, stamp
+from thermoebm.progress import bar
+
+_ARCHIVE, _FOLDER, _PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+_SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+_ALIGNED = (178, 218)
+_NUM_IMAGES = 202_599
+_IMAGE = re.compile(r"\d+\.jpg")
+_LINE = re.compile(rf"({_IMAGE.pattern}) +([012]) *")
+
+
+class CelebA(ImageDataModule):
+    """Faces of celebrities (Liu et al. 2015): 162,770 training and 19,962 held-out colour images, without labels.
+
+    They are the official partitions 0 (train) and 2 (test), in the file's order. The files are
+    ``img_align_celeba.zip``, which is read as it is, or the folder ``img_align_celeba`` it unpacks to, and
+    ``list_eval_partition.txt`` beside it; all in ``root/celeba``, where torchvision puts them, or in ``root``.
+
+    Args:
+        root: The folder of the files.
+        image_size: Side of the images in pixels; the files' are 178x218.
+        crop: ``whole`` squeezes the whole image into the square, as the report's code does; ``center`` resizes the
+            shorter side and keeps the middle, as Pang et al. (2020) do.
+        options: As of :class:`ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        image_size: int = 64,
+        crop: Literal["whole", "center"] = "whole",
+        **options: Any,
+    ) -> None:
+        super().__init__(root, image_size=image_size, **options)
+        self.side = image_size
+        self.crop = crop
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are, or are to be put."""
+        here = any((self.root / name).exists() for name in (_ARCHIVE, _FOLDER, _PARTITION))
+        return self.root if here else self.root / "celeba"
+
+    def obtain(self) -> None:
+        wanted = {_PARTITION} if (self.folder / _FOLDER).is_dir() else {_ARCHIVE, _PARTITION}
+        for file_id, md5, name in datasets.CelebA.file_list:
+            if name in wanted:
+                self._obtain(file_id, md5, name)
+
+    def _obtain(self, file_id: str, md5: str, name: str) -> None:
+        folder = self.folder
+
+        def fetch(root: Path) -> None:
+            download_file_from_google_drive(file_id, root / folder.relative_to(self.root), name, md5)
+
+        files = {folder / name: f"get it from {_SITE} and put it in {folder}"}
+        obtain("CelebA", self.root, files, fetch if self.download else None)
+
+    def source(self) -> list[str]:
+        files = [self.folder / _PARTITION]
+        if self._archive.is_file():
+            files.append(self._archive)
+        else:
+            files += [self.folder / _FOLDER / name for names in self._chosen() for name in names]
+        return [self.crop, *stamp(files)]
+
+    def read(self) -> tuple[Split, Split]:
+        train, held_out = self._chosen()
+        if self._archive.is_file():
+            with contextlib.closing(_Zip(self._archive)) as archive:
+                images = self._decoded(archive.names(), archive.read, train + held_out)
+        else:
+            folder = self.folder / _FOLDER
+            names = (path.name for path in folder.iterdir())
+            images = self._decoded(names, lambda name: _bytes(folder / name), train + held_out)
+        return Split(images[: len(train)], None), Split(images[len(train) :], None)
+
+    @property
+    def _archive(self) -> Path:
+        return self.folder / _ARCHIVE
+
+    def _chosen(self) -> tuple[list[str], list[str]]:
+        """Names of training and held-out images."""
+        of = partition(self.folder / _PARTITION)
+        train, held_out = ([name for name, part in of.items() if part == wanted] for wanted in (0, 2))
+        return train[: self.num_train], held_out[: self.num_val]
+
+    def _decoded(self, present: Iterable[str], read: Callable[[str], bytes], chosen: list[str]) -> Tensor:
+        """Images (N, 3, S, S) of these names, by several threads: libjpeg and PIL's resizing run beside Python."""
+        unlisted = {name for name in present if _IMAGE.fullmatch(name)} - partition(self.folder / _PARTITION).keys()
+        if unlisted:
+            raise ValueError(
+                f"{self.folder / _PARTITION} lists all but {len(unlisted)} of the images that are there "
+                f"(not {min(unlisted)}): it is cut short or another file."
+            )
+
+        def decoded(name: str) -> Tensor:
+            content = read(name)
+            path = self.folder / _FOLDER / name
+            size = _size(content)
+            if size not in (None, _ALIGNED):
+                raise ValueError(f"{path} is {size[0]}x{size[1]}, not 178x218: it is no aligned image of CelebA.")
+            return decode(lambda: content, str(path), self.side, self.crop, channels=3)
+
+        images = torch.empty(len(chosen), 3, self.side, self.side, dtype=torch.uint8)
+        threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        try:
+            with bar(len(chosen), "Decoding CelebA, once", "image") as progress:
+                for image, decoded_image in zip(images, threads.map(decoded, chosen), strict=True):
+                    image.copy_(decoded_image)
+                    progress.update()
+        finally:
+            threads.shutdown(cancel_futures=True)
+        return images
+
+
+def partition(path: Path) -> dict[str, int]:
+    """Which images are for training (0), validation (1) and testing (2), in the file's order.
+
+    Raises:
+        ValueError: If the file is damaged or another one.
+    """
+    try:
+        lines = _bytes(path).decode("ascii").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is damaged or another file: it is no text.") from None
+    if len(lines) == _NUM_IMAGES:
+        check_md5(path, next(md5 for _, md5, name in datasets.CelebA.file_list if name == _PARTITION), "CelebA")
+    of: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[1] in of:
+            wrong = "names an image again" if match else "is no image's name and 0, 1 or 2"
+            raise ValueError(f"{path} is damaged or another file: line {number}, {line[:40]!r}, {wrong}.")
+        of[match[1]] = int(match[2])
+    return of
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    """Width and height by the picture's header; None: it is no picture, of which decoding will say more."""
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as picture:
+        return picture.size
+    return None
+
+
+class _Zip:
+    """The archive's files by name; the checksum of each is compared as it is read.
+
+    Raises:
+        ValueError: If it is no archive, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.file = zipfile.ZipFile(path)
+        except Exception as error:  # of BadZipFile, struct.error, OSError and others, as the damage will have it
+            raise ValueError(f"{path} is damaged or no zip archive ({error}); remove it and get it again.") from None
+
+    def close(self) -> None:
+        self.file.close()
+
+    def names(self) -> Iterable[str]:
+        return (name.removeprefix(f"{_FOLDER}/") for name in self.file.namelist())
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.file.read(f"{_FOLDER}/{name}")
+        except Exception as error:
+            raise ValueError(f"{self.path} is damaged: {name} cannot be read ({error}); get it again.") from None
