@@ -1,7 +1,9 @@
 """LightningDataModules: images in [-1, 1], float32, (C, H, W), one batch a tensor (B, C, H, W)."""
 
+from thermoebm.data.arrays import Arrays
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.digits import Digits
 from thermoebm.data.mnist import MNIST
+from thermoebm.data.own import ImageFolder
 
-__all__ = ["MNIST", "Digits", "ImageDataModule", "Split"]
+__all__ = ["MNIST", "Arrays", "Digits", "ImageDataModule", "ImageFolder", "Split"]

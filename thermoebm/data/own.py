@@ -1,0 +1,164 @@
+"""A user's own images as pictures in a folder or a zip."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import torch
+
+from thermoebm import randomness
+from thermoebm.data.base import ImageDataModule, Split
+from thermoebm.data.decode import Crop, Decoded, Picture, decode_first
+from thermoebm.data.files import stamp
+from thermoebm.data.listing import pictures_below, pictures_in
+
+Pictures = dict[PurePosixPath, Picture]
+
+_HELD_OUT = ("test", "val", "valid", "validation")
+
+
+class Own(ImageDataModule):
+    """What :class:`ImageFolder` and :class:`Arrays` share: a root that must be there, and how unsplit images divide."""
+
+    @property
+    def title(self) -> str:
+        root = self.root.resolve()
+        name = root.name if root.is_dir() else root.stem
+        return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or type(self).__name__.lower()
+
+    def obtain(self) -> None:
+        if not self.root.exists():
+            raise ValueError(f"{type(self).__name__}: {self.root} does not exist; root says where your images are.")
+
+    def divided(self, count: int) -> tuple[list[int], int]:
+        """One fixed permutation of unsplit images, and how many of its first are held out: ``num_val``, or a tenth.
+
+        Raises:
+            ValueError: If that leaves nothing to train on, or there is only one image.
+        """
+        num_val = max(count // 10, 1) if self.num_val is None else self.num_val
+        if num_val >= count:
+            raise ValueError(
+                f"{type(self).__name__}: {num_val} images are to be held out of the {count} in {self.root}; "
+                "there must be more."
+            )
+        return torch.randperm(count, generator=randomness.stream("cpu", 0, "own held out")).tolist(), num_val
+
+
+class ImageFolder(Own):
+    """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
+
+    With ``train/`` and one of ``test/``, ``val/``, ``valid/``, ``validation/`` on top, these are the splits, and the
+    first ``num_train`` and ``num_val`` by name are taken. Else one fixed permutation of the sorted names holds out
+    ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class folders
+    (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of these.
+
+    Args:
+        crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
+            ``center`` brings the shorter side to it and cuts the middle out, as Pang et al. (2020) do.
+        channels: 1 (grey) or 3 (RGB); what a picture lacks or has beyond that is converted.
+        skip_unreadable: Go on without pictures that cannot be read; else they are an error.
+
+    Raises:
+        ValueError: If ``crop`` is ``center`` without ``image_size``, or ``channels`` is neither 1 nor 3.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        crop: Crop = "whole",
+        channels: Literal[1, 3] = 3,
+        skip_unreadable: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if crop == "center" and self.image_size is None:
+            raise ValueError("ImageFolder: crop is center, which needs image_size.")
+        if channels not in (1, 3):
+            raise ValueError(f"ImageFolder: channels is {channels}; it must be 1 or 3.")
+        self.crop = crop
+        self.channels = channels
+        self.skip_unreadable = skip_unreadable
+
+    def source(self) -> list[str]:
+        options = f"{self.crop} {self.channels} {self.skip_unreadable}"
+        if not self.root.is_dir():
+            return [options, *stamp([self.root])]
+        return [options, str(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
+
+    def read(self) -> tuple[Split, Split]:
+        with pictures_in(self.root) as listed:
+            pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
+            train = _inside(pictures, "train")
+            held_out: Pictures = {}
+            for name in _HELD_OUT:
+                held_out = held_out or _inside(pictures, name)
+            if train and held_out:
+                labels = _classes(list(train), list(held_out))
+                val = self._decoded(held_out, self.num_val)
+            else:
+                labels = _classes(list(pictures), list(pictures))
+                order, num_val = self.divided(len(pictures))
+                paths = list(pictures)
+                held_out = {paths[i]: pictures[paths[i]] for i in order}
+                val = self._decoded(held_out, num_val)
+                # Behind those that took the place of unreadable ones.
+                train = dict(list(held_out.items())[max([num_val, *(i + 1 for i in val.kept[-1:])]) :])
+            fit = self._decoded(train, self.num_train)
+        self._tell(val.faults + fit.faults, len(val.kept) + len(fit.kept))
+        return _split(fit, train, labels), _split(val, held_out, labels)
+
+    def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
+        """The first ``count`` pictures, or, where unreadable ones are skipped, the first readable ones."""
+        count = len(pictures) if count is None else count
+        wanted = list(pictures.values())
+        return decode_first(
+            wanted if self.skip_unreadable else wanted[:count],
+            count,
+            self.image_size,
+            self.crop,
+            self.channels,
+            title=f"decode {self.title}",
+        )
+
+    def _tell(self, faults: list[str], readable: int) -> None:
+        if not faults:
+            return
+        told = "; ".join(faults[:10]) + ("; ..." if len(faults) > 10 else "")
+        if not self.skip_unreadable or not readable:
+            raise ValueError(
+                f"{len(faults)} of {readable + len(faults)} pictures cannot be read: {told}; "
+                "repair or remove them, or set skip_unreadable to go on without them."
+            )
+        print(f"{self.title}: {len(faults)} pictures are left out, since they cannot be read: {told}.")
+
+
+def _unwrapped(paths: list[PurePosixPath]) -> list[PurePosixPath]:
+    """Without the folder that is around everything, if there is one."""
+    tops = {path.parts[0] if len(path.parts) > 1 else None for path in paths}
+    return [PurePosixPath(*path.parts[1:]) for path in paths] if len(tops) == 1 and None not in tops else paths
+
+
+def _inside(pictures: Pictures, folder: str) -> Pictures:
+    """The pictures below a top folder, by their path from there."""
+    return {
+        PurePosixPath(*path.parts[1:]): picture
+        for path, picture in pictures.items()
+        if path.parts[0] == folder and len(path.parts) > 1
+    }
+
+
+def _classes(train: list[PurePosixPath], held_out: list[PurePosixPath]) -> list[str] | None:
+    """The class folders by name; None unless all pictures lie in several, and the held-out ones in no others."""
+    train_tops, held_out_tops = ({path.parts[0] for path in paths} for paths in (train, held_out))
+    flat = any(len(path.parts) == 1 for path in train + held_out)
+    return None if flat or len(train_tops) < 2 or held_out_tops - train_tops else sorted(train_tops)
+
+
+def _split(decoded: Decoded, pictures: Pictures, classes: list[str] | None) -> Split:
+    if classes is None:
+        return Split(decoded.images, None)
+    paths = list(pictures)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = [number[paths[i].parts[0]] for i in decoded.kept]
+    return Split(decoded.images, torch.tensor(labels, dtype=torch.int64))
