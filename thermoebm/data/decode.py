@@ -1,10 +1,8 @@
 """Bytes of picture files to uint8 tensors of one shape, and a sentence for each file that is no picture."""
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +15,6 @@ from thermoebm.progress import bar
 # PIL knows more, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MOST_PIXELS = 100_000_000
-_CHUNK = 256
 
 Crop = Literal["whole", "center"]
 
@@ -54,15 +51,25 @@ def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, c
     Raises:
         ValueError: If it cannot be read; the sentence begins with ``name``.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _decode(read, name, size, crop, channels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's on EXIF data and the like: what matters is raised
+            pixels = np.asarray(_resize(_convert(_load(read()), channels), size, crop))
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
+    except ValueError as error:
+        raise ValueError(f"{name} {_one_line(error)}") from None
+    except Exception as error:  # whatever PIL and zipfile stumble on in foreign bytes
+        raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
 
 
 def decode_first(
     pictures: Sequence[Picture], count: int, size: int | None, crop: Crop, channels: int, title: str | None = None
 ) -> Decoded:
-    """Decodes pictures, some at once, until ``count`` of them have been readable or there are no more.
+    """Decodes pictures until ``count`` of them have been readable or there are no more.
+
+    One after the other: most of the time goes into Python, and a second thread made it no faster.
 
     Args:
         pictures: In order.
@@ -75,68 +82,48 @@ def decode_first(
     Raises:
         ValueError: If ``size`` is None and two pictures differ in size; which.
     """
+    count = min(count, len(pictures))
     images = torch.empty(0, channels, size or 0, size or 0, dtype=torch.uint8)
     kept: list[int] = []
     faults: list[str] = []
-    position = 0
-
-    def attempt(picture: Picture) -> Tensor | ValueError:
-        try:
-            return _decode(picture.read, picture.name, size, crop, channels)
-        except ValueError as error:
-            return error
-
-    # Filters of warnings belong to the process, not to a thread: they are set once, outside the pool.
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        bar(min(count, len(pictures)), title, "image") as progress,
-    ):
-        warnings.simplefilter("ignore")
-        while len(kept) < count and position < len(pictures):
-            chunk = pictures[position : position + min(_CHUNK, count - len(kept))]
-            for index, (picture, image) in enumerate(zip(chunk, pool.map(attempt, chunk), strict=True), position):
-                progress.update()
-                if isinstance(image, ValueError):
-                    faults.append(str(image))
-                    continue
-                if not kept:
-                    images = torch.empty(min(count, len(pictures)), *image.shape, dtype=torch.uint8)
-                elif image.shape != images.shape[1:]:
-                    (h, w), (h0, w0) = image.shape[1:], images.shape[2:]
-                    raise ValueError(
-                        f"{picture.name} has {w}x{h} pixels and {pictures[kept[0]].name} {w0}x{h0}; "
-                        "set image_size to bring all to one size."
-                    )
-                images[len(kept)] = image
-                kept.append(index)
-            position += len(chunk)
+    with bar(count, title, "image") as progress:
+        for index, picture in enumerate(pictures):
+            if len(kept) == count:
+                break
+            try:
+                image = decode(picture.read, picture.name, size, crop, channels)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            if not kept:
+                images = torch.empty(count, *image.shape, dtype=torch.uint8)
+            elif image.shape != images.shape[1:]:
+                (h, w), (h0, w0) = image.shape[1:], images.shape[2:]
+                raise ValueError(
+                    f"{picture.name} has {w}x{h} pixels and {pictures[kept[0]].name} {w0}x{h0}; "
+                    "set image_size to bring all to one size."
+                )
+            images[len(kept)] = image
+            kept.append(index)
+            progress.update()
     return Decoded(images[: len(kept)], kept, faults)
 
 
-def _decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, channels: int) -> Tensor:
-    """As :func:`decode`; PIL's warnings get out."""
+def _load(content: bytes) -> Image.Image:
+    """All pixels, upright."""
+    if not content:
+        raise ValueError("is empty")
     try:
-        content = read()
-        if not content:
-            raise ValueError("is empty")
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(f"has {image.width}x{image.height} pixels, more than {_MOST_PIXELS:,}")
-            if image.format == "PNG":
-                with Image.open(io.BytesIO(content), formats=["PNG"]) as again:
-                    again.verify()  # the checksums, which load() does not look at
-            image.load()
-            pixels = np.asarray(_resize(_convert(ImageOps.exif_transpose(image), channels), size, crop))
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        too_large = image.width * image.height > _MOST_PIXELS
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more than {_MOST_PIXELS:,} pixels") from None
-    except ValueError as error:
-        raise ValueError(f"{name} {_one_line(error)}") from None
-    except Exception as error:  # whatever PIL stumbles on in foreign bytes
-        raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
+        too_large = True
+    if too_large:
+        raise ValueError(f"has more than {_MOST_PIXELS:,} pixels")
+    if image.format == "PNG":
+        Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() does not look at
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -1,6 +1,7 @@
 """Which pictures there are in a folder or a zip."""
 
 import os
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,16 +45,15 @@ def pictures_below(folder: Path) -> list[Found]:
         seen.add(identity)
         with os.scandir(here) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
+                try:
+                    status = entry.stat()
+                except OSError:  # a link to nothing or to itself: listed, to be named as unreadable
+                    status = entry.stat(follow_symlinks=False)
                 below = path / entry.name
-                if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        visit(here / entry.name, below)
-                elif is_picture(below):
-                    # A link to nothing is listed, to be named as unreadable; a pipe would be waited for.
-                    leads_nowhere = entry.is_symlink() and not here.joinpath(entry.name).exists()
-                    if leads_nowhere or entry.is_file():
-                        status = entry.stat(follow_symlinks=not leads_nowhere)
-                        found.append(Found(below, status.st_size, status.st_mtime_ns))
+                if stat.S_ISDIR(status.st_mode):
+                    visit(here / entry.name, below)
+                elif is_picture(below) and not stat.S_ISFIFO(status.st_mode):  # a pipe would be waited for
+                    found.append(Found(below, status.st_size, status.st_mtime_ns))
 
     try:
         visit(folder, PurePosixPath())
@@ -87,13 +87,12 @@ def pictures_in(root: Path) -> Iterator[dict[PurePosixPath, Picture]]:
         ValueError: If there is none, or the folder or zip cannot be read.
     """
     if root.is_dir():
-        paths = {found.path: partial(_read_file, root / found.path) for found in pictures_below(root)}
-        found = {path: Picture(str(root / path), read) for path, read in paths.items()}
-        yield _some(root, found)
+        files = ((found.path, root / found.path) for found in pictures_below(root))
+        yield _some(root, {path: Picture(_printable(str(file)), partial(_read_file, file)) for path, file in files})
         return
     with open_zip(root) as opened:
         members = {
-            path: Picture(f"{path} in {root}", partial(_read_member, opened, member))
+            path: Picture(_printable(f"{path} in {root}"), partial(_read_member, opened, member))
             for member in opened.infolist()
             if not member.is_dir() and is_picture(path := PurePosixPath(member.filename.replace("\\", "/")))
         }
@@ -104,6 +103,11 @@ def _some(root: Path, found: dict[PurePosixPath, Picture]) -> dict[PurePosixPath
     if not found:
         raise ValueError(f"{root} has no pictures in it ({', '.join(SUFFIXES)}).")
     return found
+
+
+def _printable(name: str) -> str:
+    """One line that any terminal shows."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def _read_file(path: Path) -> bytes:

@@ -84,42 +84,40 @@ class ImageFolder(Own):
         options = f"{self.crop} {self.channels} {self.skip_unreadable}"
         if not self.root.is_dir():
             return [options, *stamp([self.root])]
-        return [options, str(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
+        return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
 
     def read(self) -> tuple[Split, Split]:
         with pictures_in(self.root) as listed:
             pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
             train = _inside(pictures, "train")
-            held_out: Pictures = {}
-            for name in _HELD_OUT:
-                held_out = held_out or _inside(pictures, name)
+            held_out = next(filter(None, (_inside(pictures, name) for name in _HELD_OUT)), {})
             if train and held_out:
-                labels = _classes(list(train), list(held_out))
+                classes = _classes(train, held_out)
                 val = self._decoded(held_out, self.num_val)
             else:
-                labels = _classes(list(pictures), list(pictures))
+                classes = _classes(pictures, pictures)
                 order, num_val = self.divided(len(pictures))
-                paths = list(pictures)
-                held_out = {paths[i]: pictures[paths[i]] for i in order}
+                items = list(pictures.items())
+                held_out = dict(items[i] for i in order)
                 val = self._decoded(held_out, num_val)
-                # Behind those that took the place of unreadable ones.
-                train = dict(list(held_out.items())[max([num_val, *(i + 1 for i in val.kept[-1:])]) :])
+                # An unreadable one's place has gone to the next.
+                train = dict(items[i] for i in order[len(val.kept) + len(val.faults) :])
             fit = self._decoded(train, self.num_train)
         self._tell(val.faults + fit.faults, len(val.kept) + len(fit.kept))
-        return _split(fit, train, labels), _split(val, held_out, labels)
+        if fit.kept and val.kept and fit.images.shape[1:] != val.images.shape[1:]:
+            (h, w), (h0, w0) = fit.images.shape[2:], val.images.shape[2:]
+            raise ValueError(
+                f"{self.root}: training pictures have {w}x{h} pixels and held-out ones {w0}x{h0}; "
+                "set image_size to bring all to one size."
+            )
+        return _split(fit, train, classes), _split(val, held_out, classes)
 
     def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
         """The first ``count`` pictures, or, where unreadable ones are skipped, the first readable ones."""
         count = len(pictures) if count is None else count
-        wanted = list(pictures.values())
-        return decode_first(
-            wanted if self.skip_unreadable else wanted[:count],
-            count,
-            self.image_size,
-            self.crop,
-            self.channels,
-            title=f"decode {self.title}",
-        )
+        wanted = list(pictures.values())[: None if self.skip_unreadable else count]
+        title = f"decode {self.title}"
+        return decode_first(wanted, count, self.image_size, self.crop, self.channels, title)
 
     def _tell(self, faults: list[str], readable: int) -> None:
         if not faults:
@@ -148,10 +146,10 @@ def _inside(pictures: Pictures, folder: str) -> Pictures:
     }
 
 
-def _classes(train: list[PurePosixPath], held_out: list[PurePosixPath]) -> list[str] | None:
+def _classes(train: Pictures, held_out: Pictures) -> list[str] | None:
     """The class folders by name; None unless all pictures lie in several, and the held-out ones in no others."""
     train_tops, held_out_tops = ({path.parts[0] for path in paths} for paths in (train, held_out))
-    flat = any(len(path.parts) == 1 for path in train + held_out)
+    flat = any(len(path.parts) == 1 for path in [*train, *held_out])
     return None if flat or len(train_tops) < 2 or held_out_tops - train_tops else sorted(train_tops)
 
 
