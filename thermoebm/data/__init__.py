@@ -1,10 +1,12 @@
 """LightningDataModules: images in [-1, 1], float32, (C, H, W), one batch a tensor (B, C, H, W)."""
 
+from thermoebm.data.arrays import Arrays
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.celeba import CelebA
 from thermoebm.data.cifar10 import CIFAR10
 from thermoebm.data.digits import Digits
 from thermoebm.data.mnist import MNIST
+from thermoebm.data.own import ImageFolder
 from thermoebm.data.svhn import SVHN
 
-__all__ = ["CIFAR10", "MNIST", "SVHN", "CelebA", "Digits", "ImageDataModule", "Split"]
+__all__ = ["CIFAR10", "MNIST", "SVHN", "Arrays", "CelebA", "Digits", "ImageDataModule", "ImageFolder", "Split"]

@@ -1,38 +1,162 @@
-"""Picture files become uint8 tensors of one size."""
+"""Bytes of picture files to uint8 tensors of one shape, and a sentence for each file that is no picture."""
 
 import io
-from collections.abc import Callable
-from typing import Literal
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
-from PIL import Image
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional
+
+from thermoebm.progress import bar
+
+# PIL knows more, some of which start other programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_MOST_PIXELS = 100_000_000
 
 Crop = Literal["whole", "center"]
 
 
-def decode(read: Callable[[], bytes], name: str, size: int, crop: Crop, channels: int) -> Tensor:
-    """A picture as uint8 (C, size, size), resized by antialiased bilinear interpolation.
+class Picture(NamedTuple):
+    """A picture that is not read yet."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+class Decoded(NamedTuple):
+    """Images uint8 (N, C, H, W), which of the pictures they are, and what is wrong with those that are not."""
+
+    images: Tensor
+    kept: list[int]
+    faults: list[str]
+
+
+def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, channels: int) -> Tensor:
+    """One picture, upright as its EXIF orientation says, as uint8 (C, H, W).
+
+    Transparent parts show a white background, 16-bit grey keeps its high byte, of an animation the first frame counts.
+    Resizing is PIL's antialiased bilinear interpolation.
 
     Args:
         read: Returns the file's bytes.
-        name: The file's, for messages.
-        size: Side in pixels.
-        crop: ``whole`` squeezes the whole picture into the square; ``center`` resizes its shorter side to ``size`` and
-            keeps the middle.
-        channels: 1 or 3.
+        name: What the picture is called in a sentence.
+        size: Side in pixels; None: as it is.
+        crop: ``whole`` squeezes the whole picture into the square; ``center`` brings its shorter side to ``size`` and
+            cuts the middle out (Pang et al. 2020).
+        channels: 1 (grey, ITU-R 601 luma) or 3 (red, green, blue).
 
     Raises:
-        ValueError: If it is damaged or no picture.
+        ValueError: If it cannot be read; the sentence begins with ``name``.
     """
     try:
-        with Image.open(io.BytesIO(read())) as file:
-            picture = file.convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # what PIL raises for damaged files depends on their format
-        raise ValueError(f"{name} is damaged or no picture ({error}).") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's on EXIF data and the like: what matters is raised
+            pixels = np.asarray(_resize(_convert(_load(read()), channels), size, crop))
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
+    except ValueError as error:
+        raise ValueError(f"{name} {_one_line(error)}") from None
+    except Exception as error:  # whatever PIL and zipfile stumble on in foreign bytes
+        raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
+
+
+def decode_first(
+    pictures: Sequence[Picture], count: int, size: int | None, crop: Crop, channels: int, title: str | None = None
+) -> Decoded:
+    """Decodes pictures until ``count`` of them have been readable or there are no more.
+
+    One after the other: most of the time goes into Python, and a second thread made it no faster.
+
+    Args:
+        pictures: In order.
+        count: Number of images.
+        size: See :func:`decode`, as for ``crop`` and ``channels``.
+        crop: See there.
+        channels: See there.
+        title: Of the progress bar; None: no bar.
+
+    Raises:
+        ValueError: If ``size`` is None and two pictures differ in size; which.
+    """
+    count = min(count, len(pictures))
+    images = torch.empty(0, channels, size or 0, size or 0, dtype=torch.uint8)
+    kept: list[int] = []
+    faults: list[str] = []
+    with bar(count, title, "image") as progress:
+        for index, picture in enumerate(pictures):
+            if len(kept) == count:
+                break
+            try:
+                image = decode(picture.read, picture.name, size, crop, channels)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            if not kept:
+                images = torch.empty(count, *image.shape, dtype=torch.uint8)
+            elif image.shape != images.shape[1:]:
+                (h, w), (h0, w0) = image.shape[1:], images.shape[2:]
+                raise ValueError(
+                    f"{picture.name} has {w}x{h} pixels and {pictures[kept[0]].name} {w0}x{h0}; "
+                    "set image_size to bring all to one size."
+                )
+            images[len(kept)] = image
+            kept.append(index)
+            progress.update()
+    return Decoded(images[: len(kept)], kept, faults)
+
+
+def _load(content: bytes) -> Image.Image:
+    """All pixels, upright."""
+    if not content:
+        raise ValueError("is empty")
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        too_large = image.width * image.height > _MOST_PIXELS
+    except Image.DecompressionBombError:
+        too_large = True
+    if too_large:
+        raise ValueError(f"has more than {_MOST_PIXELS:,} pixels")
+    if image.format == "PNG":
+        Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() does not look at
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    """To grey or RGB of 8 bits."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == "F":
+        raise ValueError("has floating-point pixels, whose scale is unknown")
+    if image.mode.startswith("I"):
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError("has 32-bit pixels, whose scale is unknown")
+        image = Image.fromarray((levels >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def _resize(image: Image.Image, size: int | None, crop: Crop) -> Image.Image:
+    if size is None or image.size == (size, size):
+        return image
     if crop == "whole":
-        picture = functional.resize(picture, [size, size])
-    else:
-        picture = functional.center_crop(functional.resize(picture, [size]), [size])
-    image: Tensor = functional.pil_to_tensor(picture)
-    return image
+        return image.resize((size, size), Image.Resampling.BILINEAR)
+    # What torchvision's Resize(size) and CenterCrop(size) keep, without computing what they throw away.
+    shorter = min(image.size)
+    sides = [int(size * side / shorter) for side in image.size]
+    starts = [round((side - size) / 2) for side in sides]
+    (left, right), (top, bottom) = (
+        (start * old / new, (start + size) * old / new)
+        for start, old, new in zip(starts, image.size, sides, strict=True)
+    )
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,133 @@
+"""A user's own images as arrays in an npz."""
+
+import zipfile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thermoebm.data.base import Split
+from thermoebm.data.files import resized, stamp
+from thermoebm.data.listing import open_zip
+from thermoebm.data.own import Own
+
+_NAMES = ("images", "x", "arr_0")
+
+
+class Arrays(Own):
+    """Images in an npz, as ``numpy.savez_compressed("faces.npz", train=train, test=test)`` writes it.
+
+    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with one or three channels, labels integers (N,) from 0.
+    Keys are ``train`` and ``test`` (or ``val``), ``train_labels`` and ``test_labels`` if there are any; or one array
+    alone or under ``images``, ``x`` or ``arr_0``, and ``labels``: then one fixed permutation holds out ``num_val``, or
+    a tenth. Other arrays beside these are not looked at.
+    """
+
+    def source(self) -> list[str]:
+        return stamp([self.root])
+
+    def obtain(self) -> None:
+        super().obtain()
+        if self.root.is_dir():
+            raise ValueError(f"Arrays: {self.root} is a folder; root is an npz file.")
+
+    def read(self) -> tuple[Split, Split]:
+        with open_zip(self.root) as opened:
+            keys = [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
+            held_out = next((key for key in ("test", "val") if key in keys), None)
+            if "train" in keys and held_out:
+                train, val = (self._read(opened, key, f"{key}_labels") for key in ("train", held_out))
+                if (train.labels is None) != (val.labels is None):
+                    raise ValueError(f"{self.root} has labels for one of train and {held_out} only; save both or none.")
+                train, val = self._part(train, self.num_train), self._part(val, self.num_val)
+                if train.images.shape[1:] != val.images.shape[1:]:
+                    shapes = [" x ".join(map(str, split.images.shape[1:])) for split in (train, val)]
+                    raise ValueError(
+                        f"{self.root}: images of train are {shapes[0]} and of {held_out} {shapes[1]} (C x H x W); "
+                        "they must be alike."
+                    )
+                return train, val
+            every = self._read(opened, self._single(keys), "labels")
+        order, num_val = self.divided(len(every.images))
+        chosen = torch.tensor(order)
+        train, val = (
+            Split(every.images[part], None if every.labels is None else every.labels[part])
+            for part in (chosen[num_val:][: self.num_train], chosen[:num_val])
+        )
+        return self._part(train, None), self._part(val, None)
+
+    def _single(self, keys: list[str]) -> str:
+        """The key of the only images.
+
+        Raises:
+            ValueError: If none stands out.
+        """
+        images = [key for key in keys if key in _NAMES] or [key for key in keys if not key.endswith("labels")]
+        if len(images) != 1:
+            raise ValueError(
+                f"{self.root} has the arrays {', '.join(keys) or 'none'}; save images as train and test, or as images."
+            )
+        return images[0]
+
+    def _part(self, split: Split, count: int | None) -> Split:
+        """The first ``count``, resized, in memory of their own."""
+        images = resized(split.images[:count], self.image_size).contiguous().clone()
+        return Split(images, None if split.labels is None else split.labels[:count].clone())
+
+    def _read(self, opened: zipfile.ZipFile, key: str, labels_key: str) -> Split:
+        """All images of a key, with their labels.
+
+        Raises:
+            ValueError: If they are not as they should be; which key, and what to do.
+        """
+        images = self._images(key, self._array(opened, key))
+        if f"{labels_key}.npy" not in opened.namelist():
+            return Split(images, None)
+        labels = self._array(opened, labels_key)
+        wrong = None
+        if labels.dtype.kind not in "iu":
+            wrong = f"holds {labels.dtype} values; save integers from 0"
+        elif labels.shape != (len(images),):
+            wrong = f"has the shape {labels.shape}; {key} has {len(images)} images, so save ({len(images)},)"
+        elif len(labels) and not 0 <= labels.min() <= labels.max() < 2**31:
+            wrong = f"goes from {labels.min()} to {labels.max()}; number the classes from 0"
+        if wrong:
+            raise ValueError(f"{labels_key} in {self.root} {wrong}.")
+        return Split(images, torch.from_numpy(labels.astype(np.int64)))
+
+    def _images(self, key: str, array: np.ndarray) -> Tensor:
+        """(N, C, H, W), a view where that is possible."""
+        shape, wrong = array.shape, None
+        last, second = (array.ndim == 4 and shape[axis] in (1, 3) for axis in (-1, 1))
+        if array.dtype != np.uint8:
+            wrong = f"holds {array.dtype} values; save uint8, 0 to 255"
+        elif 0 in shape:
+            wrong = f"has the shape {shape} and no pixels"
+        elif array.ndim != 3 and not (last or second):
+            wrong = f"has the shape {shape}; save (N, H, W) or (N, H, W, C) with 1 or 3 channels"
+        elif last and second:
+            wrong = f"has the shape {shape}, in which either axis may be the channels; save (N, H, W) if they are grey"
+        if wrong:
+            raise ValueError(f"{key} in {self.root} {wrong}.")
+        images = torch.from_numpy(array)
+        if array.ndim == 3:
+            return images.unsqueeze(1)
+        return images.permute(0, 3, 1, 2) if last else images
+
+    def _array(self, opened: zipfile.ZipFile, key: str) -> np.ndarray:
+        """One array. numpy.load would do, but stops before the checksum if the header promises too little.
+
+        Raises:
+            ValueError: If it is damaged, or holds pickled objects, which are never loaded.
+        """
+        try:
+            with opened.open(f"{key}.npy") as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+                if file.read(1):
+                    raise ValueError("there is more than its header says")
+        except Exception as error:  # whatever zipfile and numpy stumble on in foreign bytes
+            if "allow_pickle" in str(error):
+                raise ValueError(f"{key} in {self.root} holds Python objects; save uint8, 0 to 255.") from None
+            told = " ".join(str(error).split())
+            raise ValueError(f"{key} in {self.root} is damaged ({told}); save or get the file again.") from None
+        return array

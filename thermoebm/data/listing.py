@@ -1,0 +1,126 @@
+"""Which pictures there are in a folder or a zip."""
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from thermoebm.data.decode import Picture
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_MOST_BYTES = 2**28
+
+
+class Found(NamedTuple):
+    """A file below a folder: its path from there, and its size and time of change."""
+
+    path: PurePosixPath
+    size: int
+    changed: int
+
+
+def is_picture(path: PurePosixPath) -> bool:
+    """By its name: a picture, not hidden, and not what macOS puts into a zip."""
+    hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def pictures_below(folder: Path) -> list[Found]:
+    """The pictures in a folder and all folders below it, by name. A folder that links lead to twice is listed once.
+
+    Raises:
+        ValueError: If a folder cannot be read.
+    """
+    found: list[Found] = []
+    seen = set()
+
+    def visit(here: Path, path: PurePosixPath) -> None:
+        identity = (info := here.stat()).st_dev, info.st_ino
+        if identity in seen:
+            return
+        seen.add(identity)
+        with os.scandir(here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                try:
+                    status = entry.stat()
+                except OSError:  # a link to nothing or to itself: listed, to be named as unreadable
+                    status = entry.stat(follow_symlinks=False)
+                below = path / entry.name
+                if stat.S_ISDIR(status.st_mode):
+                    visit(here / entry.name, below)
+                elif is_picture(below) and not stat.S_ISFIFO(status.st_mode):  # a pipe would be waited for
+                    found.append(Found(below, status.st_size, status.st_mtime_ns))
+
+    try:
+        visit(folder, PurePosixPath())
+    except OSError as error:
+        raise ValueError(f"{error.filename or folder} cannot be read ({error.strerror}).") from None
+    return sorted(found)
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An unencrypted zip.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    try:
+        opened = zipfile.ZipFile(path)
+    except Exception as error:  # zipfile raises whatever it stumbles on in foreign bytes
+        raise ValueError(f"{path} is not a zip file, or damaged or incomplete ({error}); get it again.") from None
+    with opened:
+        if any(member.flag_bits & 1 for member in opened.infolist()):
+            raise ValueError(f"{path} is encrypted; extract it and give the folder.")
+        yield opened
+
+
+@contextmanager
+def pictures_in(root: Path) -> Iterator[dict[PurePosixPath, Picture]]:
+    """The pictures of a folder or a zip by their path in it, sorted; they can be read within the context.
+
+    Raises:
+        ValueError: If there is none, or the folder or zip cannot be read.
+    """
+    if root.is_dir():
+        files = ((found.path, root / found.path) for found in pictures_below(root))
+        yield _some(root, {path: Picture(_printable(str(file)), partial(_read_file, file)) for path, file in files})
+        return
+    with open_zip(root) as opened:
+        members = {
+            path: Picture(_printable(f"{path} in {root}"), partial(_read_member, opened, member))
+            for member in opened.infolist()
+            if not member.is_dir() and is_picture(path := PurePosixPath(member.filename.replace("\\", "/")))
+        }
+        yield _some(root, dict(sorted(members.items())))
+
+
+def _some(root: Path, found: dict[PurePosixPath, Picture]) -> dict[PurePosixPath, Picture]:
+    if not found:
+        raise ValueError(f"{root} has no pictures in it ({', '.join(SUFFIXES)}).")
+    return found
+
+
+def _printable(name: str) -> str:
+    """One line that any terminal shows."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
+def _read_file(path: Path) -> bytes:
+    _check_size(path.stat().st_size)
+    return path.read_bytes()
+
+
+def _read_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """No more than the size the zip declares is unpacked, and its checksum is compared."""
+    _check_size(member.file_size)
+    return opened.read(member)
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise ValueError(f"takes {size:,} bytes, more than {_MOST_BYTES:,}")

@@ -1,0 +1,162 @@
+"""A user's own images as pictures in a folder or a zip."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import torch
+
+from thermoebm import randomness
+from thermoebm.data.base import ImageDataModule, Split
+from thermoebm.data.decode import Crop, Decoded, Picture, decode_first
+from thermoebm.data.files import stamp
+from thermoebm.data.listing import pictures_below, pictures_in
+
+Pictures = dict[PurePosixPath, Picture]
+
+_HELD_OUT = ("test", "val", "valid", "validation")
+
+
+class Own(ImageDataModule):
+    """What :class:`ImageFolder` and :class:`Arrays` share: a root that must be there, and how unsplit images divide."""
+
+    @property
+    def title(self) -> str:
+        root = self.root.resolve()
+        name = root.name if root.is_dir() else root.stem
+        return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or type(self).__name__.lower()
+
+    def obtain(self) -> None:
+        if not self.root.exists():
+            raise ValueError(f"{type(self).__name__}: {self.root} does not exist; root says where your images are.")
+
+    def divided(self, count: int) -> tuple[list[int], int]:
+        """One fixed permutation of unsplit images, and how many of its first are held out: ``num_val``, or a tenth.
+
+        Raises:
+            ValueError: If that leaves nothing to train on, or there is only one image.
+        """
+        num_val = max(count // 10, 1) if self.num_val is None else self.num_val
+        if num_val >= count:
+            raise ValueError(
+                f"{type(self).__name__}: {num_val} images are to be held out of the {count} in {self.root}; "
+                "there must be more."
+            )
+        return torch.randperm(count, generator=randomness.stream("cpu", 0, "own held out")).tolist(), num_val
+
+
+class ImageFolder(Own):
+    """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
+
+    With ``train/`` and one of ``test/``, ``val/``, ``valid/``, ``validation/`` on top, these are the splits, and the
+    first ``num_train`` and ``num_val`` by name are taken. Else one fixed permutation of the sorted names holds out
+    ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class folders
+    (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of these.
+
+    Args:
+        crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
+            ``center`` brings the shorter side to it and cuts the middle out, as Pang et al. (2020) do.
+        channels: 1 (grey) or 3 (RGB); what a picture lacks or has beyond that is converted.
+        skip_unreadable: Go on without pictures that cannot be read; else they are an error.
+
+    Raises:
+        ValueError: If ``crop`` is ``center`` without ``image_size``, or ``channels`` is neither 1 nor 3.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        crop: Crop = "whole",
+        channels: Literal[1, 3] = 3,
+        skip_unreadable: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if crop == "center" and self.image_size is None:
+            raise ValueError("ImageFolder: crop is center, which needs image_size.")
+        if channels not in (1, 3):
+            raise ValueError(f"ImageFolder: channels is {channels}; it must be 1 or 3.")
+        self.crop = crop
+        self.channels = channels
+        self.skip_unreadable = skip_unreadable
+
+    def source(self) -> list[str]:
+        options = f"{self.crop} {self.channels} {self.skip_unreadable}"
+        if not self.root.is_dir():
+            return [options, *stamp([self.root])]
+        return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
+
+    def read(self) -> tuple[Split, Split]:
+        with pictures_in(self.root) as listed:
+            pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
+            train = _inside(pictures, "train")
+            held_out = next(filter(None, (_inside(pictures, name) for name in _HELD_OUT)), {})
+            if train and held_out:
+                classes = _classes(train, held_out)
+                val = self._decoded(held_out, self.num_val)
+            else:
+                classes = _classes(pictures, pictures)
+                order, num_val = self.divided(len(pictures))
+                items = list(pictures.items())
+                held_out = dict(items[i] for i in order)
+                val = self._decoded(held_out, num_val)
+                # An unreadable one's place has gone to the next.
+                train = dict(items[i] for i in order[len(val.kept) + len(val.faults) :])
+            fit = self._decoded(train, self.num_train)
+        self._tell(val.faults + fit.faults, len(val.kept) + len(fit.kept))
+        if fit.kept and val.kept and fit.images.shape[1:] != val.images.shape[1:]:
+            (h, w), (h0, w0) = fit.images.shape[2:], val.images.shape[2:]
+            raise ValueError(
+                f"{self.root}: training pictures have {w}x{h} pixels and held-out ones {w0}x{h0}; "
+                "set image_size to bring all to one size."
+            )
+        return _split(fit, train, classes), _split(val, held_out, classes)
+
+    def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
+        """The first ``count`` pictures, or, where unreadable ones are skipped, the first readable ones."""
+        count = len(pictures) if count is None else count
+        wanted = list(pictures.values())[: None if self.skip_unreadable else count]
+        title = f"decode {self.title}"
+        return decode_first(wanted, count, self.image_size, self.crop, self.channels, title)
+
+    def _tell(self, faults: list[str], readable: int) -> None:
+        if not faults:
+            return
+        told = "; ".join(faults[:10]) + ("; ..." if len(faults) > 10 else "")
+        if not self.skip_unreadable or not readable:
+            raise ValueError(
+                f"{len(faults)} of {readable + len(faults)} pictures cannot be read: {told}; "
+                "repair or remove them, or set skip_unreadable to go on without them."
+            )
+        print(f"{self.title}: {len(faults)} pictures are left out, since they cannot be read: {told}.")
+
+
+def _unwrapped(paths: list[PurePosixPath]) -> list[PurePosixPath]:
+    """Without the folder that is around everything, if there is one."""
+    tops = {path.parts[0] if len(path.parts) > 1 else None for path in paths}
+    return [PurePosixPath(*path.parts[1:]) for path in paths] if len(tops) == 1 and None not in tops else paths
+
+
+def _inside(pictures: Pictures, folder: str) -> Pictures:
+    """The pictures below a top folder, by their path from there."""
+    return {
+        PurePosixPath(*path.parts[1:]): picture
+        for path, picture in pictures.items()
+        if path.parts[0] == folder and len(path.parts) > 1
+    }
+
+
+def _classes(train: Pictures, held_out: Pictures) -> list[str] | None:
+    """The class folders by name; None unless all pictures lie in several, and the held-out ones in no others."""
+    train_tops, held_out_tops = ({path.parts[0] for path in paths} for paths in (train, held_out))
+    flat = any(len(path.parts) == 1 for path in [*train, *held_out])
+    return None if flat or len(train_tops) < 2 or held_out_tops - train_tops else sorted(train_tops)
+
+
+def _split(decoded: Decoded, pictures: Pictures, classes: list[str] | None) -> Split:
+    if classes is None:
+        return Split(decoded.images, None)
+    paths = list(pictures)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = [number[paths[i].parts[0]] for i in decoded.kept]
+    return Split(decoded.images, torch.tensor(labels, dtype=torch.int64))
