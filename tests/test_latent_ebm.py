@@ -226,9 +226,9 @@ def test_validation_compares_objectives_by_the_same_measure():
     assert len({report["val/loss"] for report in reports}) == 3
 
 
-@pytest.mark.parametrize(("interval", "epochs"), [("epoch", 2), ("step", 8 / 3)])
+@pytest.mark.parametrize(("interval", "epochs"), [("epoch", 3), ("step", 8 / 3)])
 def test_learning_rates_decay_per_epoch_or_per_step(interval, epochs):
-    """After two epochs of three steps and two steps of the third; the decay begins after the first epoch."""
+    """Stopped after two of the three steps of the third epoch, which then ends; the decay begins after the first."""
     trainer = fit(small(decay_interval=interval), epochs=3, max_steps=8)
     rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
     assert rates == pytest.approx([2e-5 * 0.975 ** (epochs - 1), 1e-4 * 0.975 ** (epochs - 1)], rel=1e-9)
