@@ -28,15 +28,19 @@ def test_a_write_that_fails_leaves_no_part_of_a_file(full_disk, tmp_path, capfd)
 
 
 def test_a_write_that_is_interrupted_leaves_no_part_of_a_file(monkeypatch, tmp_path):
-    """Ctrl-C while the file is written: neither under its own name nor under another."""
+    """Ctrl-C while the file is written, when other processes do not see it yet: no file of any name."""
+    path = tmp_path / "kept.pt"
+    seen = []
 
     class Interrupted:
         def digest(self):
+            seen.append(path.exists())
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cache.hashlib, "sha256", lambda _: Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        cache.cached(tmp_path / "kept.pt", lambda: {"x": torch.arange(10)})
+        cache.cached(path, lambda: {"x": torch.arange(10)})
+    assert seen == [False]
     assert list(tmp_path.iterdir()) == []
 
 
