@@ -56,3 +56,12 @@ def test_what_is_damaged_is_made_again(tmp_path, damage, capfd):
         assert torch.equal(cache.cached(path, lambda: {"x": torch.arange(10)})["x"], torch.arange(10))
         assert capfd.readouterr().err == f"warning: {path} is damaged and is made again.\n"
         assert cache.cached(path, lambda: pytest.fail("made again"))["x"].shape == (10,)
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_cache(monkeypatch, tmp_path, capfd):
+    """A file stands where the folder would be."""
+    (tmp_path / "cache").write_text("in the way")
+    monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path / "cache"))
+    made = cache.cached(cache.folder() / "inner" / "kept.pt", lambda: {"x": torch.arange(3)})
+    assert torch.equal(made["x"], torch.arange(3))
+    assert "kept.pt cannot be written (Not a directory): nothing is kept." in capfd.readouterr().err

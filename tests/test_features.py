@@ -3,13 +3,11 @@
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from thermoebm import cache
 from thermoebm.data import Digits
 from thermoebm.metrics import classifier, features
 from thermoebm.metrics.features import Extractor, extractor
@@ -127,33 +125,6 @@ def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, c
         monkeypatch.setattr(features, "_PREPROCESSING", "none")
     assert torch.equal(network.of_real(images), network(images))
     assert Flat.calls > before + 1
-
-
-@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "empty"])
-def test_a_damaged_file_is_noticed_and_made_again(capsys, damage):
-    network = extractor(f"{__name__}.Flat")
-    truth = network.of_real(pictures())
-    (path,) = (cache.folder() / "features").iterdir()
-    content = bytearray(path.read_bytes())
-    if damage == "flipped bit":
-        content[len(content) // 2] ^= 1
-    path.write_bytes({"flipped bit": content, "truncated": content[:-1], "empty": b""}[damage])
-    assert torch.equal(network.of_real(pictures()), truth)
-    assert capsys.readouterr().err == f"warning: {path} is damaged and is made again.\n"
-    assert torch.equal(network.of_real(pictures()), truth)
-    assert capsys.readouterr().err == ""
-
-
-def test_a_write_that_fails_leaves_no_file_and_costs_only_the_cache(capsys, monkeypatch, tmp_path):
-    (tmp_path / "cache").write_text("in the way")
-    network = extractor(f"{__name__}.Flat")
-    assert torch.equal(network.of_real(pictures()), network(pictures()))
-    assert "cannot be written" in capsys.readouterr().err
-    (tmp_path / "cache").unlink()
-    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "No space left")))
-    network.of_real(pictures())
-    assert "(No space left)" in capsys.readouterr().err
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 # The classifier
