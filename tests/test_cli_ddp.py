@@ -87,7 +87,7 @@ def folder(tmp_path_factory) -> Path:
             start_new_session=True,  # so that both processes end with this one
         )
         try:
-            code = process.wait(timeout=120)
+            code = process.wait(timeout=240)
         except subprocess.TimeoutExpired:
             code = "none: the processes wait for each other"
         finally:

@@ -1,4 +1,4 @@
-"""The command line: overlays, threads, and what does not need it."""
+"""The command line: overlays, threads, closing lines, and what does not need it."""
 
 import contextlib
 
@@ -108,3 +108,22 @@ def test_training_without_end_has_a_bar_without_end(tmp_path):
     fields = ["--trainer.max_epochs", -1, "--trainer.limit_train_batches", 1, "--trainer.max_time", "00:00:00:03"]
     cli("fit", *SHORT, *fields, "--runs", tmp_path)
     assert (tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
+    """Two runs get two directories; each says where it is; the second leaves the first alone."""
+    arguments = ["fit", *SHORT, "--trainer.limit_train_batches", 1, "--runs", tmp_path / "all"]
+    _, said = cli(*arguments)
+    first = tmp_path / "all" / "digits" / "0"
+    before = {p: p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    _, said_next = cli(*arguments)
+    for number, text in enumerate((said, said_next)):
+        begin, where, close = text.splitlines()
+        run = tmp_path / "all" / "digits" / str(number)
+        assert run.is_dir()
+        assert begin.endswith("cpu, 1 thread(s)")
+        assert where.startswith(f"Writing to {run}; watch it with: ")
+        assert where.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
+        assert f"are in {run}; " in close
+        assert close.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
+    assert {p: p.read_bytes() for p in first.rglob("*") if p.is_file()} == before
