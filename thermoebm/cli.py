@@ -115,7 +115,7 @@ class CLI(LightningCLI):
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
             self.run_directory = RunDirectory(parent, continued, step)
-            callbacks[:0] = [self.run_directory, ZeroGradientAlarm(), EnergyAlarm(), NotFiniteAlarm()]
+            callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
             if trainer_config["enable_checkpointing"] is not False:
                 callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:
@@ -139,6 +139,13 @@ class CLI(LightningCLI):
             f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
             f"{torch.get_num_threads()} thread(s)"
         )
+
+    def fit(self, model: LatentEBM, **kwargs: Any) -> None:
+        """Trains; a training that breaks down ends with its sentence."""
+        try:
+            self.trainer.fit(model, **kwargs)
+        except FloatingPointError as error:
+            fail(str(error))
 
     def after_fit(self) -> None:
         if self.run_directory.path is not None:

@@ -48,20 +48,20 @@ class ZeroGradientAlarm(pl.Callback):
 
 
 class NotFiniteAlarm(pl.Callback):
-    """Warns once when a network's parameters are no longer finite: from then on nothing is learned."""
+    """Ends training at the end of an epoch that left parameters which are not finite: nothing is learned from then on.
 
-    def __init__(self) -> None:
-        self._told = False
+    Checkpoints are saved later in the same hook, so that the last one is of the epoch before.
+
+    Raises:
+        FloatingPointError: Says which network, and what to do.
+    """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._told:
-            return
         broken = [n for n, net in pl_module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
         if broken:
-            self._told = True
-            rank_zero_warn(
+            raise FloatingPointError(
                 f"Training broke down in epoch {trainer.current_epoch}: parameters of the {' and the '.join(broken)} "
-                "are not finite. Go back to an earlier checkpoint and lower the learning rates."
+                "are not finite. The last checkpoint is of the epoch before: go on from it with lower learning rates."
             )
 
 
