@@ -554,6 +554,30 @@ def test_header_that_promises_less_than_there_is_does_not_pass(tmp_path):
 # Damage of every kind
 
 
+@pytest.mark.parametrize("old", [b"labels.npy", b"PK\1\2"])
+def test_a_damaged_directory_does_not_lose_labels(tmp_path, old):
+    """The last entry's name is another, or its mark is gone; or the entry before swallows it, as its comment."""
+    path = save(tmp_path / "x.npz", images=GOOD, labels=np.arange(6))
+    content = path.read_bytes()
+    place = content.rindex(old)
+    path.write_bytes(flipped(content, place))
+    with pytest.raises(ValueError, match=r"x.npz is (damaged|not a zip file)"):
+        Arrays(path, batch_size=1).setup()
+    second, first = content.rindex(b"PK\1\2"), content.index(b"PK\1\2")
+    length = content.index(b"PK\5\6") - second
+    path.write_bytes(content[: first + 32] + struct.pack("<H", length) + content[first + 34 :])
+    with pytest.raises(ValueError, match=r"x.npz is damaged"):
+        Arrays(path, batch_size=1).setup()
+
+
+def test_a_damaged_name_does_not_hide_a_picture(tmp_path):
+    path = write(tmp_path / "x", numbered(["train/1.png", "train/2.png", "test/1.png"]), zipped=True)
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, content.rindex(b"2.png") + 4))
+    with pytest.raises(ValueError, match=r"x.zip is damaged"):
+        ImageFolder(path, batch_size=1).setup()
+
+
 def damaged(content: bytes, draw: np.random.Generator) -> bytes:
     """Some bytes changed, an end cut off, other content, or none."""
     kind = draw.integers(6)
