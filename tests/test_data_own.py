@@ -550,10 +550,11 @@ def test_files_that_are_no_npz_are_told_in_a_sentence(tmp_path):
 
 
 def test_header_that_promises_less_than_there_is_does_not_pass(tmp_path):
-    """A damaged shape would end the reading before the checksum."""
-    np.savez(tmp_path / "x.npz", images=GOOD)
+    """A damaged shape would end the reading before the checksum, in a file larger than what is read ahead."""
+    np.savez(tmp_path / "x.npz", images=drawn(6, 64, 64, 3))
     content = (tmp_path / "x.npz").read_bytes()
-    (tmp_path / "x.npz").write_bytes(content.replace(b"(6, 8, 8, 3)", b"(5, 8, 8, 3)"))
+    assert content.count(b"(6, 64, 64, 3)") == 1
+    (tmp_path / "x.npz").write_bytes(content.replace(b"(6, 64, 64, 3)", b"(3, 64, 64, 3)"))
     with pytest.raises(ValueError, match=r"images in .*x.npz is damaged"):
         Arrays(tmp_path / "x.npz").setup()
 
