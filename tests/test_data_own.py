@@ -257,8 +257,8 @@ def test_unsplit_pictures_are_divided_once_for_all_seeds(tmp_path):
     assert sorted(train + held_out) == list(range(60))
     assert max(held_out) - min(held_out) > 20
     for root, seed in ((folder, 1), (zipped, 0)):
-        other = ImageFolder(root, batch_size=1, seed=seed)
-        assert (values(other.train_images), values(other.held_out_images)) == (train, held_out)
+        splits = ImageFolder(root, batch_size=1, seed=seed).read()  # the cache would not ask the seed
+        assert tuple(values(split.images) for split in splits) == (train, held_out)
     fewer = ImageFolder(folder, batch_size=1, num_val=2, num_train=5)
     assert values(fewer.held_out_images) == held_out[:2]
     assert len(fewer.train_images) == 5
@@ -317,6 +317,13 @@ def test_unreadable_pictures_are_all_named_and_left_out_only_if_wanted(tmp_path,
     said = capsys.readouterr().out
     assert "4 pictures are left out" in said
     assert all(name in said for name in ("test/a.png", "train/00.png", "train/02.png", "train/04.png"))
+
+
+def test_labels_stay_with_their_pictures_when_others_are_skipped(tmp_path):
+    names = ["train/a/1.png", "train/b/2.png", "train/c/3.png", "test/a/1.png", "test/c/2.png"]
+    files = numbered(names) | {"train/a/0.png": b"", "train/b/2.png": b"", "test/a/1.png": b""}
+    for split in ImageFolder(write(tmp_path, files), batch_size=1, skip_unreadable=True).splits:
+        assert split.labels.tolist() == ["abc".index(names[i].split("/")[1]) for i in values(split.images)]
 
 
 def test_skipped_pictures_of_an_unsplit_folder_stay_in_no_split(tmp_path, capsys):
@@ -489,7 +496,7 @@ def test_one_array_is_divided_with_its_labels(tmp_path, key):
     assert len(held_out) == 5
     assert (49 - labels).tolist() == values(train)
     assert (49 - truth).tolist() == values(held_out)
-    assert torch.equal(other.held_out_images, held_out)
+    assert torch.equal(other.read()[1].images, held_out)  # the cache would not ask the seed
 
 
 def test_arrays_are_resized(tmp_path):
@@ -543,15 +550,40 @@ def test_files_that_are_no_npz_are_told_in_a_sentence(tmp_path):
 
 
 def test_header_that_promises_less_than_there_is_does_not_pass(tmp_path):
-    """A damaged shape would end the reading before the checksum."""
-    np.savez(tmp_path / "x.npz", images=GOOD)
+    """A damaged shape would end the reading before the checksum, in a file larger than what is read ahead."""
+    np.savez(tmp_path / "x.npz", images=drawn(6, 64, 64, 3))
     content = (tmp_path / "x.npz").read_bytes()
-    (tmp_path / "x.npz").write_bytes(content.replace(b"(6, 8, 8, 3)", b"(5, 8, 8, 3)"))
+    assert content.count(b"(6, 64, 64, 3)") == 1
+    (tmp_path / "x.npz").write_bytes(content.replace(b"(6, 64, 64, 3)", b"(3, 64, 64, 3)"))
     with pytest.raises(ValueError, match=r"images in .*x.npz is damaged"):
         Arrays(tmp_path / "x.npz").setup()
 
 
 # Damage of every kind
+
+
+@pytest.mark.parametrize("old", [b"labels.npy", b"PK\1\2"])
+def test_a_damaged_directory_does_not_lose_labels(tmp_path, old):
+    """The last entry's name is another, or its mark is gone; or the entry before swallows it, as its comment."""
+    path = save(tmp_path / "x.npz", images=GOOD, labels=np.arange(6))
+    content = path.read_bytes()
+    place = content.rindex(old)
+    path.write_bytes(flipped(content, place))
+    with pytest.raises(ValueError, match=r"x.npz is (damaged|not a zip file)"):
+        Arrays(path, batch_size=1).setup()
+    second, first = content.rindex(b"PK\1\2"), content.index(b"PK\1\2")
+    length = content.index(b"PK\5\6") - second
+    path.write_bytes(content[: first + 32] + struct.pack("<H", length) + content[first + 34 :])
+    with pytest.raises(ValueError, match=r"x.npz is damaged"):
+        Arrays(path, batch_size=1).setup()
+
+
+def test_a_damaged_name_does_not_hide_a_picture(tmp_path):
+    path = write(tmp_path / "x", numbered(["train/1.png", "train/2.png", "test/1.png"]), zipped=True)
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, content.rindex(b"2.png") + 4))
+    with pytest.raises(ValueError, match=r"x.zip is damaged"):
+        ImageFolder(path, batch_size=1).setup()
 
 
 def damaged(content: bytes, draw: np.random.Generator) -> bytes:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thermoebm.data.base import Split
 from thermoebm.data.files import resized, stamp
-from thermoebm.data.listing import open_zip
+from thermoebm.data.listing import check_names, open_zip
 from thermoebm.data.own import Own
 
 _NAMES = ("images", "x", "arr_0")
@@ -33,6 +33,7 @@ class Arrays(Own):
 
     def read(self) -> tuple[Split, Split]:
         with open_zip(self.root) as opened:
+            check_names(self.root, opened, opened.infolist())
             keys = [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
             held_out = next((key for key in ("test", "val") if key in keys), None)
             if "train" in keys and held_out:

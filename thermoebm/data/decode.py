@@ -19,6 +19,10 @@ _MOST_PIXELS = 100_000_000
 Crop = Literal["whole", "center"]
 
 
+class UnfitError(ValueError):
+    """A picture that is refused for what it is, not for damage; what is said goes behind its name."""
+
+
 class Picture(NamedTuple):
     """A picture that is not read yet."""
 
@@ -57,8 +61,8 @@ def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, c
             pixels = np.asarray(_resize(_convert(_load(read()), channels), size, crop))
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
-    except ValueError as error:
-        raise ValueError(f"{name} {_one_line(error)}") from None
+    except UnfitError as error:
+        raise ValueError(f"{name} {error}") from None
     except Exception as error:  # whatever PIL and zipfile stumble on in foreign bytes
         raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
@@ -112,14 +116,14 @@ def decode_first(
 def _load(content: bytes) -> Image.Image:
     """All pixels, upright."""
     if not content:
-        raise ValueError("is empty")
+        raise UnfitError("is empty")
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         too_large = image.width * image.height > _MOST_PIXELS
     except Image.DecompressionBombError:
         too_large = True
     if too_large:
-        raise ValueError(f"has more than {_MOST_PIXELS:,} pixels")
+        raise UnfitError(f"has more than {_MOST_PIXELS:,} pixels")
     if image.format == "PNG":
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() does not look at
     image.load()
@@ -130,11 +134,11 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     """To grey or RGB of 8 bits."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose scale is unknown")
+        raise UnfitError("has floating-point pixels, whose scale is unknown")
     if image.mode.startswith("I"):
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("has 32-bit pixels, whose scale is unknown")
+            raise UnfitError("has 32-bit pixels, whose scale is unknown")
         image = Image.fromarray((levels >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

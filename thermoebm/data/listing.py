@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from thermoebm.data.decode import Picture
+from thermoebm.data.decode import Picture, UnfitError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _MOST_BYTES = 2**28
@@ -76,7 +76,24 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     with opened:
         if any(member.flag_bits & 1 for member in opened.infolist()):
             raise ValueError(f"{path} is encrypted; extract it and give the folder.")
+        # A damaged length makes one entry of the directory swallow those behind it.
+        if any(b"PK\1\2" in member.extra + member.comment for member in opened.infolist()):
+            raise ValueError(f"{path} is damaged (its directory is); get it again.")
         yield opened
+
+
+def check_names(path: Path, opened: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
+    """Compares these members' names with those in front of their contents: a damaged name is not a file to ignore.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    for member in members:
+        try:
+            opened.open(member).close()
+        except Exception as error:
+            told = _printable(" ".join(str(error).split()))
+            raise ValueError(f"{path} is damaged ({told}); get it again.") from None
 
 
 @contextmanager
@@ -96,6 +113,8 @@ def pictures_in(root: Path) -> Iterator[dict[PurePosixPath, Picture]]:
             for member in opened.infolist()
             if not member.is_dir() and is_picture(path := PurePosixPath(member.filename.replace("\\", "/")))
         }
+        # Pictures are checked when they are read.
+        check_names(root, opened, [m for m in opened.infolist() if not is_picture(PurePosixPath(m.filename))])
         yield _some(root, dict(sorted(members.items())))
 
 
@@ -123,4 +142,4 @@ def _read_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 def _check_size(size: int) -> None:
     if size > _MOST_BYTES:
-        raise ValueError(f"takes {size:,} bytes, more than {_MOST_BYTES:,}")
+        raise UnfitError(f"takes {size:,} bytes, more than {_MOST_BYTES:,}")
