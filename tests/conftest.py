@@ -43,6 +43,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache on disk."""
+    monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
 def small_model() -> Callable[..., LatentEBM]:
     """Makes a LatentEBM of 8x8 grey images with d = 8 and short chains; arguments replace its own."""
 
