@@ -176,7 +176,7 @@ def test_every_flip_in_an_archive_s_pictures_is_noticed(tmp_path):
         flipped = content[:where] + bytes([content[where] ^ 16]) + content[where + 1 :]
         (root / "img_align_celeba.zip").write_bytes(flipped)
         text = said(CelebA(root, batch_size=1))
-        assert f"{root}/img_align_celeba.zip is damaged: {number:06}.jpg cannot be read (Bad CRC-32" in text
+        assert f"{number:06}.jpg in {root}/img_align_celeba.zip is damaged (Bad CRC-32" in text
 
 
 def test_a_flip_in_an_archive_s_directory_is_told_or_does_no_harm(tmp_path, monkeypatch):

@@ -2,25 +2,20 @@
 
 import contextlib
 import io
-import os
 import re
-import zipfile
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from PIL import Image
-from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import download_file_from_google_drive
 
 from thermoebm.data.base import ImageDataModule, Split
-from thermoebm.data.decode import decode
+from thermoebm.data.decode import Picture, UnfitError, complaint, decode_first
 from thermoebm.data.download import obtain
 from thermoebm.data.files import check_md5, stamp
-from thermoebm.progress import bar
+from thermoebm.data.listing import pictures_in
 
 _ARCHIVE, _FOLDER, _PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
 _SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -87,14 +82,15 @@ class CelebA(ImageDataModule):
 
     def read(self) -> tuple[Split, Split]:
         train, held_out = self._chosen()
-        if self._archive.is_file():
-            with contextlib.closing(_Zip(self._archive)) as archive:
-                images = self._decoded(archive.names(), archive.read, train + held_out)
-        else:
-            folder = self.folder / _FOLDER
-            names = (path.name for path in folder.iterdir())
-            images = self._decoded(names, lambda name: _bytes(folder / name), train + held_out)
-        return Split(images[: len(train)], None), Split(images[len(train) :], None)
+        place = self._archive if self._archive.is_file() else self.folder / _FOLDER
+        with pictures_in(place) as listed:
+            present = {path.name: picture for path, picture in listed.items() if _IMAGE.fullmatch(path.name)}
+            self._check_listed(present)
+            wanted = [self._aligned(name, present) for name in train + held_out]
+            decoded = decode_first(wanted, len(wanted), self.side, self.crop, 3, "decode CelebA, once")
+        if decoded.faults:
+            raise ValueError(f"{place}: {complaint(decoded.faults, len(wanted))}; get them again.")
+        return Split(decoded.images[: len(train)], None), Split(decoded.images[len(train) :], None)
 
     @property
     def _archive(self) -> Path:
@@ -106,33 +102,34 @@ class CelebA(ImageDataModule):
         train, held_out = ([name for name, part in of.items() if part == wanted] for wanted in (0, 2))
         return train[: self.num_train], held_out[: self.num_val]
 
-    def _decoded(self, present: Iterable[str], read: Callable[[str], bytes], chosen: list[str]) -> Tensor:
-        """Images (N, 3, S, S) of these names, by several threads: libjpeg and PIL's resizing run beside Python."""
-        unlisted = {name for name in present if _IMAGE.fullmatch(name)} - partition(self.folder / _PARTITION).keys()
+    def _check_listed(self, present: Iterable[str]) -> None:
+        """A partition that is cut short does not list all images."""
+        unlisted = set(present) - partition(self.folder / _PARTITION).keys()
         if unlisted:
             raise ValueError(
                 f"{self.folder / _PARTITION} lists all but {len(unlisted)} of the images that are there "
                 f"(not {min(unlisted)}): it is cut short or another file."
             )
 
-        def decoded(name: str) -> Tensor:
-            content = read(name)
-            path = self.folder / _FOLDER / name
+    def _aligned(self, name: str, present: dict[str, Picture]) -> Picture:
+        """The picture of this name, which is absent or of another size only once it is read."""
+        if name not in present:
+            return Picture(f"{_FOLDER}/{name}", absent)
+        picture = present[name]
+
+        def read() -> bytes:
+            content = picture.read()
             size = _size(content)
             if size not in (None, _ALIGNED):
-                raise ValueError(f"{path} is {size[0]}x{size[1]}, not 178x218: it is no aligned image of CelebA.")
-            return decode(lambda: content, str(path), self.side, self.crop, channels=3)
+                raise UnfitError(f"is {size[0]}x{size[1]}, not 178x218: it is no aligned image of CelebA")
+            return content
 
-        images = torch.empty(len(chosen), 3, self.side, self.side, dtype=torch.uint8)
-        threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        try:
-            with bar(len(chosen), "Decoding CelebA, once", "image") as progress:
-                for image, decoded_image in zip(images, threads.map(decoded, chosen), strict=True):
-                    image.copy_(decoded_image)
-                    progress.update()
-        finally:
-            threads.shutdown(cancel_futures=True)
-        return images
+        return Picture(picture.name, read)
+
+
+def absent() -> bytes:
+    """Read instead of a picture that is not there."""
+    raise UnfitError("is absent")
 
 
 def partition(path: Path) -> dict[str, int]:
@@ -169,30 +166,3 @@ def _size(content: bytes) -> tuple[int, int] | None:
     with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as picture:
         return picture.size
     return None
-
-
-class _Zip:
-    """The archive's files by name; the checksum of each is compared as it is read.
-
-    Raises:
-        ValueError: If it is no archive, or damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.file = zipfile.ZipFile(path)
-        except Exception as error:  # of BadZipFile, struct.error, OSError and others, as the damage will have it
-            raise ValueError(f"{path} is damaged or no zip archive ({error}); remove it and get it again.") from None
-
-    def close(self) -> None:
-        self.file.close()
-
-    def names(self) -> Iterable[str]:
-        return (name.removeprefix(f"{_FOLDER}/") for name in self.file.namelist())
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self.file.read(f"{_FOLDER}/{name}")
-        except Exception as error:
-            raise ValueError(f"{self.path} is damaged: {name} cannot be read ({error}); get it again.") from None

@@ -113,6 +113,12 @@ def decode_first(
     return Decoded(images[: len(kept)], kept, faults)
 
 
+def complaint(faults: Sequence[str], total: int) -> str:
+    """How many of so many pictures cannot be read, and what is wrong with the first ten of them."""
+    told = "; ".join(faults[:10]) + ("; ..." if len(faults) > 10 else "")
+    return f"{len(faults)} of {total} pictures cannot be read: {told}"
+
+
 def _load(content: bytes) -> Image.Image:
     """All pixels, upright."""
     if not content:
@@ -151,15 +157,11 @@ def _resize(image: Image.Image, size: int | None, crop: Crop) -> Image.Image:
         return image
     if crop == "whole":
         return image.resize((size, size), Image.Resampling.BILINEAR)
-    # What torchvision's Resize(size) and CenterCrop(size) keep, without computing what they throw away.
     shorter = min(image.size)
-    sides = [int(size * side / shorter) for side in image.size]
-    starts = [round((side - size) / 2) for side in sides]
-    (left, right), (top, bottom) = (
-        (start * old / new, (start + size) * old / new)
-        for start, old, new in zip(starts, image.size, sides, strict=True)
-    )
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    width, height = (int(size * side / shorter) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size, top + size))
 
 
 def _one_line(error: Exception) -> str:

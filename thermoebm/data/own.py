@@ -8,7 +8,7 @@ import torch
 
 from thermoebm import randomness
 from thermoebm.data.base import ImageDataModule, Split
-from thermoebm.data.decode import Crop, Decoded, Picture, decode_first
+from thermoebm.data.decode import Crop, Decoded, Picture, complaint, decode_first
 from thermoebm.data.files import stamp
 from thermoebm.data.listing import pictures_below, pictures_in
 
@@ -122,13 +122,10 @@ class ImageFolder(Own):
     def _tell(self, faults: list[str], readable: int) -> None:
         if not faults:
             return
-        told = "; ".join(faults[:10]) + ("; ..." if len(faults) > 10 else "")
+        told = complaint(faults, readable + len(faults))
         if not self.skip_unreadable or not readable:
-            raise ValueError(
-                f"{len(faults)} of {readable + len(faults)} pictures cannot be read: {told}; "
-                "repair or remove them, or set skip_unreadable to go on without them."
-            )
-        print(f"{self.title}: {len(faults)} pictures are left out, since they cannot be read: {told}.")
+            raise ValueError(f"{told}; repair or remove them, or set skip_unreadable to go on without them.")
+        print(f"{self.title}: {len(faults)} pictures are left out: {told}.")
 
 
 def _unwrapped(paths: list[PurePosixPath]) -> list[PurePosixPath]:
