@@ -75,7 +75,9 @@ def test_absent_partition_or_image_of_celeba_is_told(tmp_path):
     originals.write_celeba(tmp_path / "z", zipped=True)
     with (tmp_path / "z" / "list_eval_partition.txt").open("a") as file:
         file.write("000009.jpg 0\n")
-    assert "1 of 7 pictures cannot be read: img_align_celeba/000009.jpg is absent" in said(CelebA(tmp_path / "z", batch_size=1))
+    assert "1 of 7 pictures cannot be read: img_align_celeba/000009.jpg is absent" in said(
+        CelebA(tmp_path / "z", batch_size=1)
+    )
 
 
 # Downloads, by torchvision's real code from a server on this machine

@@ -66,6 +66,16 @@ def test_labels_are_the_class_folders_by_name(tmp_path):
     assert torch.equal(truth, kinds[torch.tensor(values(held_out)) % 3])
 
 
+def test_a_few_images_of_class_folders_are_of_all_classes(tmp_path):
+    """Twenty of eighty in two equal folders: 3 to 17 of the first, but for one in 10,000 (hypergeometric)."""
+    names = [f"train/{kind}/{i:02}.png" for kind in ("cat", "dog") for i in range(40)]
+    root = write(tmp_path / "many", numbered([*names, "test/cat/a.png", "test/dog/b.png"]))
+    images, labels = ImageFolder(root, num_train=20, num_val=2, batch_size=1).splits[0]
+    assert len(set(values(images))) == 20
+    assert labels.tolist() == [int(i >= 40) for i in values(images)]
+    assert 3 <= labels.sum() <= 17
+
+
 @pytest.mark.parametrize(
     "names",
     [

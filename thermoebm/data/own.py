@@ -49,7 +49,7 @@ class ImageFolder(Own):
     """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
 
     With ``train/`` and one of ``test/``, ``val/``, ``valid/``, ``validation/`` on top, these are the splits, and the
-    first ``num_train`` and ``num_val`` by name are taken. Else one fixed permutation of the sorted names holds out
+    first ``num_train`` and ``num_val`` by name are taken, or of a fixed permutation where there are class folders. Else one fixed permutation of the sorted names holds out
     ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class folders
     (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of these.
 
@@ -93,6 +93,8 @@ class ImageFolder(Own):
             held_out = next(filter(None, (_inside(pictures, name) for name in _HELD_OUT)), {})
             if train and held_out:
                 classes = _classes(train, held_out)
+                if classes:  # the first by name would all be of the first class
+                    train, held_out = _mixed(train), _mixed(held_out)
                 val = self._decoded(held_out, self.num_val)
             else:
                 classes = _classes(pictures, pictures)
@@ -141,6 +143,13 @@ def _inside(pictures: Pictures, folder: str) -> Pictures:
         for path, picture in pictures.items()
         if path.parts[0] == folder and len(path.parts) > 1
     }
+
+
+def _mixed(pictures: Pictures) -> Pictures:
+    """In one fixed order that has nothing to do with their names."""
+    items = list(pictures.items())
+    order = torch.randperm(len(items), generator=randomness.stream("cpu", 0, "own mixed"))
+    return dict(items[i] for i in order.tolist())
 
 
 def _classes(train: Pictures, held_out: Pictures) -> list[str] | None:
