@@ -75,6 +75,14 @@ class SlowLogger(MetricsCSV):
             time.sleep(NAP)
 
 
+class SlowLoader(DataLoader[Any]):
+    """Sleeps when an epoch begins, as one does that starts workers."""
+
+    def __iter__(self) -> Any:
+        time.sleep(NAP)
+        return super().__iter__()
+
+
 def train(folder: Path, model: Any, where: str, **fields: Any) -> tuple[pl.Trainer, SlowCallback]:
     """Two epochs that sleep somewhere."""
 
@@ -102,12 +110,14 @@ def train(folder: Path, model: Any, where: str, **fields: Any) -> tuple[pl.Train
     )
     images = torch.zeros(STEPS * 2, 1, 8, 8)
     held_out: Any = DataLoader(images[:STEPS])
-    trainer.fit(model, DataLoader(images, batch_size=2, collate_fn=collate), held_out)  # type: ignore[arg-type]
+    loader: Any = SlowLoader if where == "workers" else DataLoader
+    trainer.fit(model, loader(images, batch_size=2, collate_fn=collate), held_out)
     return trainer, slow
 
 
 PLACES = {
     "loading": "seconds/loading",
+    "workers": "seconds/loading",
     "sampling": "seconds/sampling",
     "backward": "seconds/backward",
     "optimizer": "seconds/optimizer",
@@ -127,7 +137,7 @@ def test_time_is_told_where_it_was_spent(small_model, tmp_path, where):
     """The second epoch, in which nothing happens for the first time: its naps in one phase, and its whole length."""
     _, slow = train(tmp_path, small_model(), where)
     spent = pd.read_csv(tmp_path / "metrics.csv").filter(like="cost/seconds").dropna().iloc[1]
-    slept = NAP * (1 if where == "on_train_epoch_end" else STEPS)
+    slept = NAP * (1 if where in ("workers", "on_train_epoch_end") else STEPS)
     slowest = spent.drop("cost/seconds").idxmax()
     assert slowest == f"cost/{PLACES[where]}"
     assert slept <= spent[slowest]

@@ -91,6 +91,7 @@ class Cost(pl.Callback):
             kind = pl_module.objective.whole_ladder(step)
             if kind not in self._flops:
                 self._flops[kind] = count_flops(pl_module, batch, step, context)
+                trainer.strategy.barrier()  # else the others would wait in their gradients' mean, which is training
             return processes * self._flops[kind]
 
         if not (self._fit.steps or self._epoch.steps):
@@ -100,9 +101,8 @@ class Cost(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._epoch.steps:  # a resumed run ends its finished epoch once more
             return
-        assert self._phases is not None
         epoch, self._epoch = self._epoch, Spent()
-        epoch.seconds.update(self._phases.take())
+        epoch.seconds.update(self._take(trainer, pl_module))
         self._fit += epoch
         scalars = {
             "flops_per_step": epoch.flops / epoch.steps,
@@ -119,11 +119,18 @@ class Cost(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._phases is not None:
-            self._fit.seconds.update(self._phases.take())
+            self._fit.seconds.update(self._take(trainer, pl_module))
         self._remove(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._remove(trainer)
+
+    def _take(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+        """Seconds of each phase since the last call, the mean of all processes."""
+        assert self._phases is not None
+        seconds = self._phases.take()
+        mean = trainer.strategy.reduce(torch.tensor(list(seconds.values()), device=module.device), reduce_op="mean")
+        return dict(zip(seconds, mean.tolist(), strict=True))
 
     def _remove(self, trainer: pl.Trainer) -> None:
         if self._phases is not None:
