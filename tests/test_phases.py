@@ -95,6 +95,8 @@ def train(folder: Path, model: Any, where: str, **fields: Any) -> tuple[pl.Train
         time.sleep(NAP if where == "validation" else 0)
 
     model.objective, model.validation_step = Slow(where), evaluate
+    model.on_after_backward = lambda: time.sleep(NAP if where == "clipping" else 0)
+    model._decay_learning_rates = lambda each: time.sleep(NAP if where == "decay" and each == "step" else 0)
     slow = SlowCallback(where)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -121,6 +123,8 @@ PLACES = {
     "sampling": "seconds/sampling",
     "backward": "seconds/backward",
     "optimizer": "seconds/optimizer",
+    "clipping": "seconds/rest",
+    "decay": "seconds/rest",
     "logging": "seconds/rest",
     "validation": "seconds_measuring",
     "on_train_batch_start": "seconds_measuring",
