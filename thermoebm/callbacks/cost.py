@@ -47,7 +47,7 @@ class Spent:
 
 
 class Cost(pl.Callback):
-    """Logs what each epoch of training costs, all processes together; measurements are told apart and cost nothing.
+    """Logs what each epoch of training costs, all processes together, and apart from it what measurements took.
 
         cost/flops_per_step         nominal floating-point operations of a step, the mean of the epoch's
         cost/flops                  of all steps since the run began, also where it was resumed
