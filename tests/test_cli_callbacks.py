@@ -13,7 +13,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.test_cli import CONFIG, ROOT, SHORT, checkpoint, cli
+from tests.test_cli import CONFIG, ROOT, SHORT, checkpoint, cli, repeatable
 
 PICTURES = ("samples", "reconstructions", "integrand", "gradient_variance")
 MEASURED = "gradient_variance/per_parameter/|fidelity/"
@@ -84,7 +84,7 @@ def test_a_resumed_run_has_the_metrics_of_the_uninterrupted_one(whole, tmp_path,
     fit(tmp_path, 5, "--ckpt_path", run / "checkpoints" / "last.ckpt")
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         torch.testing.assert_close(checkpoint(run)[key], checkpoint(whole)[key], rtol=0, atol=0)
-    expected, table = (pd.read_csv(r / "metrics.csv", dtype=str) for r in (whole, run))
+    expected, table = repeatable(whole), repeatable(run)
     columns = expected.columns[expected.columns.str.contains(MEASURED)]
     measured = {int(e) for e in expected[columns].dropna(how="all").index.map(expected["epoch"])}
     assert measured == {1, 3, 4}

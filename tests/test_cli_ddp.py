@@ -133,6 +133,13 @@ def test_each_file_is_written_once_by_the_first_process(folder, ranks):
     table = pd.read_csv(run / "metrics.csv")
     assert table["train/loss"].dropna().index.map(table["step"]).tolist() == list(range(6))
     assert len(table["fidelity/FD[classifier:digits]_inf"].dropna()) == 1
+    assert (table["cost/images_per_second"] * table["cost/seconds"]).dropna().tolist() == pytest.approx(
+        [2 * 3 * 75] * 2
+    )
+    flops = torch.tensor(table["cost/flops"].dropna().to_numpy())  # a whole ladder at step 0 of 6 only: every tenth
+    assert table["cost/flops_per_step"].dropna().tolist() == pytest.approx(
+        (flops.diff(prepend=flops[:1] * 0) / 3).tolist()
+    )
     assert "warning" not in (folder / "said").read_text().lower()
 
 

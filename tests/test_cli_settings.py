@@ -116,14 +116,16 @@ def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
     _, said = cli(*arguments)
     first = tmp_path / "all" / "digits" / "0"
     before = {p: p.read_bytes() for p in first.rglob("*") if p.is_file()}
-    _, said_next = cli(*arguments)
+    second, said_next = cli(*arguments)
+    assert [type(c).__name__ for c in second.trainer.callbacks[-2:]] == ["Cost", "LastCheckpoint"]  # costs all others
     for number, text in enumerate((said, said_next)):
-        begin, where, close = text.splitlines()
+        begin, where, cost, close = text.splitlines()
         run = tmp_path / "all" / "digits" / str(number)
         assert run.is_dir()
         assert begin.endswith("cpu, 1 thread(s)")
         assert where.startswith(f"Writing to {run}; watch it with: ")
         assert where.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
+        assert cost.startswith("20 steps in ")
         assert f"are in {run}; " in close
         assert close.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
     assert {p: p.read_bytes() for p in first.rglob("*") if p.is_file()} == before

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 
@@ -81,3 +82,7 @@ def test_a_whole_run_on_cuda(tmp_path, precision):
     CLI(["fit", "--config", "configs/digits.yaml", "--runs", str(tmp_path), *fields])
     assert (tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt").is_file()
     assert (tmp_path / "digits" / "0" / "samples" / "epoch-0002.png").is_file()
+    cost = pd.read_csv(tmp_path / "digits" / "0" / "metrics.csv").filter(like="cost/").dropna()
+    assert (cost > 0).all(axis=None)
+    assert (cost["cost/seconds/sampling"] > cost["cost/seconds"] / 2).all()
+    assert (cost["cost/peak_memory"] < torch.cuda.get_device_properties(0).total_memory).all()

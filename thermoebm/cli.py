@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from jsonargparse.typing import PositiveInt
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm import runs
 from thermoebm.callbacks import (
+    Cost,
     EnergyAlarm,
     GenerationMetrics,
     GradientVariance,
@@ -91,7 +93,7 @@ class CLI(LightningCLI):
         torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Checks data and checkpoint, and adds what every run has: its directory, the alarms and one progress bar."""
+        """Checks data and checkpoint, and adds what every run has: its directory, alarms, cost and a progress bar."""
         self.datamodule.prepare_data()
         self.datamodule.setup()
         self.model.check_images(self.datamodule.image_shape)
@@ -116,6 +118,8 @@ class CLI(LightningCLI):
                 continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
             self.run_directory = RunDirectory(parent, continued, step)
             callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
+            self.cost = Cost()
+            callbacks += [self.cost]
             if trainer_config["enable_checkpointing"] is not False:
                 callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:
@@ -125,6 +129,9 @@ class CLI(LightningCLI):
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
+        # Last but for checkpoints, so that an epoch's cost has what all others measured at its end.
+        added = trainer.callbacks  # type: ignore[attr-defined]
+        added.sort(key=lambda callback: isinstance(callback, Cost | Checkpoint))
         fidelity = self._get(self.config_init, "fidelity")
         if self.subcommand == "fit" and trainer.is_global_zero and fidelity.every_n_epochs:
             fidelity.prepare(self.datamodule)
@@ -148,6 +155,8 @@ class CLI(LightningCLI):
             fail(str(error))
 
     def after_fit(self) -> None:
+        if cost := self.cost.summary():
+            say(cost)
         if self.run_directory.path is not None:
             path = self.run_directory.path
             say(f"Samples, metrics.csv and checkpoints are in {path}; {tensorboard_command(path.parent.parent)}")

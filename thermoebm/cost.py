@@ -1,10 +1,15 @@
 """What a batch costs, and what follows for threads and compilation."""
 
+import re
 import shutil
+import sys
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from thermoebm.networks import Generator
 
@@ -15,11 +20,53 @@ from thermoebm.networks import Generator
 SMALL_BATCH_FLOPS = 10**8
 
 
+class Flops(TorchDispatchMode):
+    """Counts the floating-point operations of all that runs inside it, loops and backward passes included.
+
+    They are nominal, by the formulas of :mod:`torch.utils.flop_counter`: two for each multiplication and addition of a
+    matrix product or a convolution, none for anything else. (``FlopCounterMode`` itself also follows modules, with
+    hooks that fail under ``torch.func.grad``: https://github.com/pytorch/pytorch/issues/131753.) Compiled functions
+    hide what they do; ``torch.compiler.set_stance("force_eager")`` shows it.
+
+    Attributes:
+        total: Operations so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most bytes held at once: on CUDA by tensors, elsewhere by the whole process; nan where nobody knows."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux: getrusage would also have the memory of the program that started this one.
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    if found:
+        return 1024 * int(found[1])
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest  # bytes there, kibibytes elsewhere
+
+
 def is_small(generator: Generator, batch_size: int) -> bool:
     """Whether overhead is the cost of a batch on a CPU."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with Flops() as flops, torch.no_grad():
         generator(next(generator.parameters()).new_zeros(1, generator.latent_dim))
-    return counter.get_total_flops() * batch_size < SMALL_BATCH_FLOPS
+    return flops.total * batch_size < SMALL_BATCH_FLOPS
 
 
 def choose_threads(generator: Generator, batch_size: int) -> int:

@@ -52,21 +52,25 @@ def measure(
         for x in _batches(loader, design.num_batches, model.stream(f"{name} data", *counters).initial_seed()):
             x = x.to(model.device)
             for _ in range(design.repetitions):
-                state.update(_gradient(model, list(parameters.values()), x, noise, context))
+                state.update(draw_gradient(model, list(parameters.values()), x, noise, context))
     return state
 
 
-def _gradient(
+def draw_gradient(
     model: LatentEBM,
     parameters: list[nn.Parameter],
     x: Tensor,
     noise: torch.Generator,
     context: Callable[[], AbstractContextManager[Any]],
+    step: int | None = None,
 ) -> list[Tensor]:
-    """One draw, in memory of its own; what running statistics it moved is moved back, so that all draws are alike."""
+    """One draw, in memory of its own; what running statistics it moved is moved back, so that all draws are alike.
+
+    With a step, everything that this training step computes is computed, and not only what the gradient needs.
+    """
     with _restored(model), torch.enable_grad():
         with context():
-            loss = model.objective(model, x, noise, step=None).loss
+            loss = model.objective(model, x, noise, step=step).loss
         # Not backward, which would add to .grad and start DDP's reduction. A parameter outside the graph counts as 0.
         gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     taken: set[int] = set()

@@ -1,6 +1,7 @@
 """Callbacks: what is watched while a model trains."""
 
 from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
@@ -9,6 +10,7 @@ from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
+    "Cost",
     "EnergyAlarm",
     "GenerationMetrics",
     "GradientVariance",

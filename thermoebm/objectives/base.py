@@ -57,6 +57,10 @@ class Objective(ABC):
             step: Training step, for what is done at every n-th only; None for nothing beyond the loss.
         """
 
+    def whole_ladder(self, step: int | None) -> bool:
+        """Whether this step samples a whole ladder, all by which steps may differ in cost; by default none does."""
+        return False
+
     def check(self, batch_size: int, latent_dim: int) -> None:
         """Raises a ValueError if the objective cannot be computed for such batches; by default all are fine."""
         return None

@@ -77,6 +77,9 @@ class ThermodynamicIntegration(Objective):
         self.kl = kl
         self.evidence_every = evidence_every
 
+    def whole_ladder(self, step: int | None) -> bool:
+        return self.estimator != "endpoints" or (step is not None and step % self.evidence_every == 0)
+
     def check(self, batch_size: int, latent_dim: int) -> None:
         if self.eta > 0:
             self.kl.check(batch_size, latent_dim)
@@ -84,7 +87,7 @@ class ThermodynamicIntegration(Objective):
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
         temperatures = self.schedule.temperatures().to(x)
         pathwise = self.estimator == "pathwise"
-        whole_ladder = self.estimator != "endpoints" or (step is not None and step % self.evidence_every == 0)
+        whole_ladder = self.whole_ladder(step)
 
         z_prior = model.sample_prior(len(x), rng, differentiable=pathwise)
         above = temperatures[1:] if whole_ladder else temperatures[-1:]

@@ -1,0 +1,189 @@
+"""What training costs: operations, time by phase and memory."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
+from thermoebm.cost import Flops, peak_memory
+from thermoebm.gradient_draws import draw_gradient
+from thermoebm.modules import LatentEBM
+
+
+@dataclass
+class Spent:
+    """What some steps took, of all processes together.
+
+    Args:
+        steps, images: How many.
+        flops: Floating-point operations, nominal: see :class:`thermoebm.cost.Flops`.
+        seconds: Of each phase: see :class:`thermoebm.callbacks.phases.Phases`.
+    """
+
+    steps: int = 0
+    images: int = 0
+    flops: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def __iadd__(self, other: "Spent") -> "Spent":
+        self.steps += other.steps
+        self.images += other.images
+        self.flops += other.flops
+        self.seconds.update(other.seconds)
+        return self
+
+    @property
+    def training(self) -> float:
+        """Seconds, those of measuring left out."""
+        return sum(self.seconds[phase] for phase in TRAINING)
+
+
+class Cost(pl.Callback):
+    """Logs what each epoch of training costs, all processes together, and apart from it what measurements took.
+
+        cost/flops_per_step         nominal floating-point operations of a step, the mean of the epoch's
+        cost/flops                  of all steps since the run began, also where it was resumed
+        cost/flops_per_second       achieved
+        cost/images_per_second
+        cost/seconds                of training, without what callbacks and validation took
+        cost/seconds/PHASE          its parts: ``loading``, ``sampling``, ``backward``, ``optimizer``, ``rest``
+        cost/seconds_measuring      of callbacks and validation, since the epoch before was logged
+        cost/peak_memory            bytes, so far: see :func:`thermoebm.cost.peak_memory`; of the largest process
+
+    The first epoch has the compilation of the Langevin steps in its ``sampling``.
+
+    Operations are counted by running a step beside the training, once for each kind of step, which is ``measuring``
+    too: in so far as the settings are those of the earlier part, a resumed run has the ``cost/flops`` of an
+    uninterrupted one. All batches must have the size of the first.
+    """
+
+    def __init__(self) -> None:
+        self._phases: Phases | None = None
+        self._restart()
+
+    def _restart(self) -> None:
+        self._flops: dict[bool, int] = {}  # of a step, without and with a whole ladder
+        self._earlier = 0  # flops of the steps before the first of this fit
+        self._epoch, self._fit = Spent(), Spent()
+        self._memory = math.nan
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+        self._phases = Phases(trainer.profiler, pl_module.device)  # type: ignore[attr-defined]
+        trainer.profiler = self._phases  # type: ignore[attr-defined]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, LatentEBM)
+        step, processes = trainer.global_step, trainer.world_size
+        context = trainer.precision_plugin.train_step_context
+
+        def flops(step: int) -> int:
+            kind = pl_module.objective.whole_ladder(step)
+            if kind not in self._flops:
+                self._flops[kind] = count_flops(pl_module, batch, step, context)
+                trainer.strategy.barrier()  # else the others would wait in their gradients' mean, which is training
+            return processes * self._flops[kind]
+
+        if not (self._fit.steps or self._epoch.steps):
+            self._earlier = sum(map(flops, range(step)))
+        self._epoch += Spent(1, processes * len(batch), flops(step))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._epoch.steps:  # a resumed run ends its finished epoch once more
+            return
+        epoch, self._epoch = self._epoch, Spent()
+        epoch.seconds.update(self._take(trainer, pl_module))
+        self._fit += epoch
+        scalars = {
+            "flops_per_step": epoch.flops / epoch.steps,
+            "flops": float(self._earlier + self._fit.flops),
+            "flops_per_second": epoch.flops / epoch.training,
+            "images_per_second": epoch.images / epoch.training,
+            "seconds": epoch.training,
+            **{f"seconds/{phase}": epoch.seconds[phase] for phase in TRAINING},
+            "seconds_measuring": epoch.seconds[MEASURING],
+        }
+        pl_module.log_dict({f"cost/{name}": value for name, value in scalars.items()}, sync_dist=True)
+        self._memory = peak_memory(pl_module.device)
+        pl_module.log("cost/peak_memory", self._memory, sync_dist=True, reduce_fx="max")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._phases is not None:
+            self._fit.seconds.update(self._take(trainer, pl_module))
+        self._remove(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._remove(trainer)
+
+    def _take(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+        """Seconds of each phase since the last call, the mean of all processes."""
+        assert self._phases is not None
+        seconds = self._phases.take()
+        mean = trainer.strategy.reduce(torch.tensor(list(seconds.values()), device=module.device), reduce_op="mean")
+        return dict(zip(seconds, mean.tolist(), strict=True))
+
+    def _remove(self, trainer: pl.Trainer) -> None:
+        if self._phases is not None:
+            trainer.profiler = self._phases.inner  # type: ignore[attr-defined]
+            self._phases = None
+
+    def summary(self) -> str:
+        """What this fit cost, in a line; empty if it had no step."""
+        fit, seconds = self._fit, self._fit.training
+        if not fit.steps:
+            return ""
+        shares = sorted(((fit.seconds[phase] / seconds, phase) for phase in TRAINING), reverse=True)
+        return (
+            f"{fit.steps:,} steps in {_short(seconds)} s: {_short(fit.steps / seconds)} steps/s, "
+            f"{_short(fit.images / seconds)} images/s, {_scaled(fit.flops / seconds)}FLOP/s; "
+            f"{', '.join(f'{phase} {100 * share:.0f} %' for share, phase in shares)}; "
+            f"{_short(fit.seconds[MEASURING])} s more of measuring; peak memory {_scaled(self._memory)}B"
+        )
+
+
+def count_flops(
+    model: LatentEBM,
+    x: Tensor,
+    step: int,
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> int:
+    """Nominal operations of a training step of this process, counted by running its loss and gradient uncompiled.
+
+    Loops count as often as they run, recomputed activations as often as they are recomputed. Nothing is changed by it,
+    parameters, their ``.grad``, buffers and random states included.
+
+    Args:
+        model: The model, in training mode.
+        x: A batch (B, C, H, W).
+        step: Which step.
+        context: Entered around the loss, for instance autocast.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    on_cuda = model.device.type == "cuda"
+    with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
+        draw_gradient(model, parameters, x, model.stream("cost"), context, step)
+    if on_cuda:  # uncompiled steps may take more memory than training does
+        torch.cuda.reset_peak_memory_stats(model.device)
+    return flops.total
+
+
+def _short(value: float) -> str:
+    """A number that is not negative with three digits, or with all that come before the point."""
+    places = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{max(places, 0)}f}"
+
+
+def _scaled(value: float) -> str:
+    """A number with three digits and the prefix of its unit."""
+    power = min(int(math.log10(value) // 3), 5) if value >= 1 else 0
+    return f"{_short(value / 1000**power)} {' kMGTP'[power].strip()}"
