@@ -223,7 +223,7 @@ def test_an_interrupted_epoch_leaves_nothing_for_the_next_fit(small_model, tmp_p
 
 
 def test_settings_that_measure_nothing_are_refused():
-    with pytest.raises(ValueError, match="every_n_epochs is 0"):
-        GradientVariance(every_n_epochs=0)
+    with pytest.raises(ValueError, match="every_n_epochs is -1"):
+        GradientVariance(every_n_epochs=-1)
     with pytest.raises(ValueError, match="num_batches is 10"):
         GradientVariance(num_batches=10, blocks=4)
