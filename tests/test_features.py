@@ -71,6 +71,15 @@ def test_features_do_not_depend_on_the_batch_size():
     torch.testing.assert_close(a(pictures()), b(pictures()))
 
 
+def test_pixels_are_the_means_of_blocks():
+    """By hand for 16x16 and three channels; an 8x8 image is itself."""
+    images = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    blocks = (images.double() / 127.5 - 1).unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)).flatten(1)
+    torch.testing.assert_close(extractor("pixels")(images).double(), blocks, rtol=0, atol=1e-6)
+    assert torch.equal(extractor("pixels")(pictures()), pictures().flatten(1).float() / 127.5 - 1)
+    assert extractor("pixels").distance_names.frechet == "FD[pixels]"
+
+
 def test_a_distance_on_other_features_than_inceptions_never_carries_its_names():
     assert extractor(f"{__name__}.Flat").distance_names.frechet == f"FD[{__name__}.Flat]"
     assert Extractor("classifier:digits", Flat()).distance_names[:3] == (

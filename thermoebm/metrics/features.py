@@ -3,6 +3,7 @@
     inception                 torch-fidelity's InceptionV3, 2,048 features, the ones of published FID and KID
     inception:PATH            the same with its weights from this file
     classifier[:digits]       a small network trained on the data set's own labels, 64 features, offline
+    pixels                    the image itself, averaged down to 8x8: 64 or 192 features, for images without labels
     package.module.Class      any nn.Module from images (N, C, H, W) in [-1, 1] to features (N, d)
 
 All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from thermoebm import cache
 from thermoebm.data import ImageDataModule
@@ -129,6 +131,8 @@ def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
         ValueError: If there is none, or its weights are neither there nor to be had.
     """
     kind, _, which = name.partition(":")
+    if name == "pixels":
+        return Extractor(name, Pixels())
     if kind == "inception":
         return Extractor("inception", inception := Inception(Path(which) if which else None), inception.logits, 50)
     if kind == "classifier":
@@ -136,6 +140,14 @@ def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
         network, _accuracy = classifier.load(own)
         return Extractor(f"classifier:{own.title}", network, network.head)
     return Extractor(name, _by_class_path(name))
+
+
+class Pixels(nn.Module):
+    """The image itself, averaged down to 8x8: needs neither labels nor weights, and is blind to detail."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, 64 C) of images (N, C, H, W)."""
+        return functional.adaptive_avg_pool2d(images, 8).flatten(1)
 
 
 class Inception(nn.Module):
@@ -206,7 +218,7 @@ def _by_class_path(name: str) -> nn.Module:
         found = getattr(importlib.import_module(module), attribute)
     if found is None:
         raise ValueError(
-            f"There is no extractor '{name}'; choose inception, classifier or the class path of an nn.Module."
+            f"There is no extractor '{name}'; choose inception, classifier, pixels or the class path of an nn.Module."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a network without weights of its own is the same each time
