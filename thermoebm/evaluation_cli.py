@@ -72,7 +72,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--num_samples", type=_positive, default=defaults.num_samples, help="generated images")
     parser.add_argument(
-        "--extractor", default=defaults.extractor, help="classifier, pixels, inception[:PATH] or a class path"
+        "--extractor", default=defaults.extractor, help="classifier, pixels, inception[:PATH], class path"
     )
     parser.add_argument("--split", choices=["test", "train"], default=defaults.split, help="which real images")
     parser.add_argument("--sizes", type=_positive, nargs="+", help="sample sizes of the extrapolation")

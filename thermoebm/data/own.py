@@ -49,9 +49,10 @@ class ImageFolder(Own):
     """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
 
     With ``train/`` and one of ``test/``, ``val/``, ``valid/``, ``validation/`` on top, these are the splits, and the
-    first ``num_train`` and ``num_val`` by name are taken, or of a fixed permutation where there are class folders. Else one fixed permutation of the sorted names holds out
-    ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class folders
-    (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of these.
+    first ``num_train`` and ``num_val`` by name are taken, or of a fixed permutation where there are class folders. Else
+    one fixed permutation of the sorted names holds out ``num_val``, or a tenth. A single folder around everything does
+    not count. Where all lie in class folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are
+    positions among the sorted names of these.
 
     Args:
         crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
