@@ -14,22 +14,29 @@ from thermoebm.networks import ConvGenerator
 
 
 @pytest.mark.parametrize(
-    ("overlay", "name", "objective"),
+    ("overlay", "objective"),
     [
-        (None, "digits", "ThermodynamicIntegration(estimator='endpoints', "),
-        ("mle", "mle", "MaximumLikelihood()"),
-        ("ti", "ti", "ThermodynamicIntegration(estimator='contrastive', "),
+        (None, "ThermodynamicIntegration(estimator='endpoints', "),
+        ("mle", "MaximumLikelihood()"),
+        ("ti", "ThermodynamicIntegration(estimator='contrastive', "),
     ],
 )
 @pytest.mark.filterwarnings("ignore:eta = 1:UserWarning")
-def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, overlay, name, objective):
+def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, overlay, objective):
     more = ["--config", ROOT / "configs" / f"{overlay}.yaml"] if overlay else []
     with contextlib.chdir(tmp_path):
         program, _ = cli("fit", *SHORT, *more, "--trainer.fast_dev_run", "true", "--seed_everything", 3)
     assert repr(program.model.objective).startswith(objective)
-    assert program.config.fit.name == name
+    assert (program.config.fit.name, program.config.fit.variant) == ("digits", overlay)
     assert (program.model.seed, program.datamodule.seed) == (3, 3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variant_has_a_folder_of_its_own(tmp_path):
+    """An overlay's runs do not mix with those of the config alone, nor with other data sets'."""
+    overlay = ["--config", ROOT / "configs" / "mle.yaml"]
+    cli("fit", *SHORT, *overlay, "--trainer.limit_train_batches", 1, "--runs", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits-mle"]
 
 
 def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, tmp_path):

@@ -33,7 +33,7 @@ def test_report_code_sets_every_reading_of_the_published_runs():
     """Field by field; the warnings tell what those runs were: no gradient from η, none to the energy."""
     program, told = built(REPORT_CODE, more=MEASURED)
     model, objective = program.model, program.model.objective
-    assert program.config.fit.name == "report_code"
+    assert (program.config.fit.name, program.config.fit.variant) == ("digits", "report_code")
     assert isinstance(objective, ThermodynamicIntegration)
     assert (objective.estimator, objective.eta) == ("detached", 1.0)
     assert objective.schedule == PowerLaw(10, 6.0, "points")
@@ -75,5 +75,5 @@ def test_estimators_change_the_estimator_and_nothing_else(estimator):
         fields = vars(program.model.objective)
         assert fields == vars(plain.model.objective) | {"estimator": estimator}
         assert (fields["schedule"], fields["eta"]) == (PowerLaw(10, 6.0, "intervals"), eta)
-        assert program.config.fit.name == plain.config.fit.name
+        assert program.config.fit.variant == plain.config.fit.variant
         assert any("eta = 1 changes" in sentence for sentence in told) == (eta > 0 and estimator != "pathwise")

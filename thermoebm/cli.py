@@ -51,6 +51,7 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Runs are kept in RUNS/NAME/0, 1, ...")
+        parser.add_argument("--variant", type=str, default=None, help="If given, in RUNS/NAME-VARIANT/0, 1, ...")
         parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
         parser.add_argument(
             "--threads",
@@ -108,7 +109,8 @@ class CLI(LightningCLI):
         trainer_config = self._get(self.config_init, "trainer")
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
         if self.subcommand == "fit":
-            parent = Path(self._get(self.config_init, "runs")) / self._get(self.config_init, "name")
+            name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
+            parent = Path(self._get(self.config_init, "runs")) / name
             runs.check_writable(parent)
             continued, step = None, None
             if checkpoint:

@@ -73,7 +73,7 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
 
 def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
     """Whether training on from a checkpoint with these settings is the same run: same name, model and data."""
-    return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "model", "data"))
+    return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "variant", "model", "data"))
 
 
 def check_writable(folder: Path) -> None:
