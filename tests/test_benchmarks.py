@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -142,11 +143,12 @@ def test_a_chain_that_fell_back_to_eager_is_no_compiled_one():
     """The library survives a failed compilation with a warning; here it must not stand as compiled."""
 
     def compiled():
-        import warnings
-
         warnings.warn("torch.compile failed (no compiler): sampling goes on uncompiled", stacklevel=1)
 
-    assert "torch.compile failed" in interleave({"compiled": compiled}, CPU, Effort(0.0, 1, 1))["compiled"].error
+    with warnings.catch_warnings(record=True):  # as for a user: pytest alone makes errors of warnings
+        warnings.simplefilter("always")
+        timings = interleave({"compiled": compiled}, CPU, Effort(0.0, 1, 1))
+    assert "torch.compile failed" in timings["compiled"].error
 
 
 def test_figures_ratios_and_exponents():
@@ -188,22 +190,28 @@ def test_precision_tells_a_model_from_itself(tmp_path, capsys):
     assert rows["float32"]["evidence_off"] == 0
     assert rows["float32"]["generator_cosine"] == pytest.approx(1, abs=1e-9)
     assert rows["float32"]["left_sum"] < rows["float32"]["evidence"] < rows["float32"]["right_sum"]
+    apart = rows["bfloat16"]["evidence"] - rows["float32"]["evidence"]
+    assert 0 < abs(apart) < 1
+    assert rows["bfloat16"]["evidence_off"] == pytest.approx(apart, abs=1e-9)
     assert 0 < 1 - rows["bfloat16"]["generator_cosine"] < 1e-2
     assert rows["float32, other noise"]["generator_cosine"] < rows["bfloat16"]["generator_cosine"]
     for row, noisy in zip(bfloat16["rows"], other["rows"], strict=True):
         assert row["mean_off_se_rms"] < 0.1
+        assert 0 < row["path_rms"] < 0.1 * noisy["path_rms"]
         # The difference of two independent means has √2 standard errors.
         assert 0.7 < noisy["mean_off_se_rms"] < 2.5
 
 
 def test_tables_are_markdown():
-    group = report.Group("prior", "d 2", {"steps": 3}, [{"way": "eager", "ms_per_step": figure([1.0])}, {"way": "x"}])
+    group = report.Group(
+        "prior", "d 2", {"steps": 3}, [{"way": "eager", "of_matrix_rate": figure([0.5])}, {"way": "x"}]
+    )
     assert report.markdown(group).splitlines()[2:] == [
         "steps 3",
         "",
-        "| way | ms a step |",
+        "| way | % of matrix rate |",
         "|---|---|",
-        "| eager | 1 (1–1) |",
+        "| eager | 50 (50–50) |",
         "| x |  |",
     ]
 
