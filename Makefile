@@ -11,7 +11,7 @@ BIN = .venv/bin
 STAMP = .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train test lint format clean
+.PHONY: help venv train bench test lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,12 @@ train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)
 
 test: $(STAMP)  ## run the tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP)  ## measure speed, precision and loading, some minutes (ARGS= goes to python -m benchmarks)
+	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python benchmarks/extrapolation_cost.py
+	$(BIN)/python benchmarks/data_loading.py
 
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/ruff check

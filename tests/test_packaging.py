@@ -37,6 +37,7 @@ def test_version_is_the_same_in_the_package_and_in_pyproject():
     [
         ("venv", "pip install"),
         ("train", "train.py fit --config configs/digits.yaml"),
+        ("bench", "-m benchmarks"),
         ("test", "pytest"),
         ("lint", "ruff check"),
         ("format", "ruff format"),

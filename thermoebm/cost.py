@@ -16,7 +16,7 @@ from thermoebm.networks import Generator
 # Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
 # CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
 # and compilation, which removes overhead, pays. Above it the cost is convolutions, which the compiler does not touch.
-# benchmarks/sampling_speed.py measures both sides.
+# `python -m benchmarks --only prior,posterior` measures both sides.
 SMALL_BATCH_FLOPS = 10**8
 
 

@@ -1,0 +1,93 @@
+"""As fast as the hardware allows? python -m benchmarks [--only prior,posterior,training,growth]
+
+Every figure is a median over repeats, with quartiles; contestants and the machine's own limits (a large matrix product
+in each precision, a large copy) take turns, and ratios are taken within a turn. FLOPs are nominal, as FlopCounterMode
+counts. Every chain is compared with that of a plain loop on the same noise: the exit status is 1 if one disagrees.
+"""
+
+import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import report
+from benchmarks.chains import posterior, prior
+from benchmarks.growth import growth
+from benchmarks.measure import Effort, Group, Settings, precisions, ways
+from benchmarks.models import NETWORKS
+from benchmarks.training import training
+
+SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
+    "prior": prior,
+    "posterior": posterior,
+    "training": training,
+    "growth": growth,
+}
+
+
+def chosen(text: str, offered: Sequence[str], name: str) -> tuple[str, ...]:
+    """What a comma-separated argument names, in the order in which it is offered.
+
+    Raises:
+        SystemExit: If it names something else.
+    """
+    asked = [part.strip() for part in text.split(",")]
+    if unknown := [part for part in asked if part not in offered]:
+        raise SystemExit(f"--{name} does not know {', '.join(unknown)}; choose from {', '.join(offered)}.")
+    return tuple(part for part in offered if part in asked)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    quick = arguments.quick
+    every = {"ways": ways(device), "precisions": precisions(device), "networks": tuple(NETWORKS)}
+    default = {
+        # Compiling takes seconds, and is the same program on toy sizes.
+        "ways": ("eager",) if quick else every["ways"],
+        "precisions": every["precisions"],
+        "networks": ("digits",) if quick else every["networks"],
+    }
+    asked = {name: getattr(arguments, name) for name in every}
+    picked = {name: chosen(text, every[name], name) if text else default[name] for name, text in asked.items()}
+    if "float32" not in picked["precisions"]:  # what the others are compared with
+        picked["precisions"] = ("float32", *picked["precisions"])
+    effort = Effort(0.0, 3, 3) if quick else Effort(arguments.seconds)
+    return Settings(device, effort, quick, **picked)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)}")
+    parser.add_argument("--ways", help="of eager, compiled and, on CUDA, graph")
+    parser.add_argument("--precisions", help="of float32, bfloat16 and, on CUDA, tf32")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each table (default 20); at least 3 rounds")
+    parser.add_argument("--device", help="default: cuda where there is one")
+    parser.add_argument("--quick", action="store_true", help="toy sizes, to see that the program works")
+    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks.json"), help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    sections = chosen(arguments.only, list(SECTIONS), "only")
+    settings = settings_of(arguments)
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else what was to be compiled runs uncompiled
+    torch._dynamo.config.recompile_limit = 64
+
+    facts = report.environment(settings.device)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), end="\n\n")
+    groups: list[Group] = []
+    for section in sections:
+        for group in SECTIONS[section](settings):
+            print(report.markdown(group), flush=True)
+            groups.append(group)
+            report.write(arguments.json, facts, groups)  # what was measured is kept, whatever comes
+    wrong = [group.title for group in groups for row in group.rows if not row.get("agrees", True)]
+    if wrong:
+        print(f"Disagrees with the peer: {'; '.join(dict.fromkeys(wrong))}.", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

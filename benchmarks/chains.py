@@ -1,0 +1,200 @@
+"""Prior and posterior chains: milliseconds a step, FLOP/s, share of the machine's matrix rate, ratio to the peer."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Group, Settings, Timing, interleave, limit_facts, limits, precision
+from benchmarks.models import BATCH, NETWORKS, SCHEDULE, GivenNoise, Graph, build, images
+from benchmarks.peer import Peer
+from thermoebm.threads import threads
+
+PEER = "peer"
+# How far ours may be from the peer, as a share of what the scores moved the chain: the round-off of one step, which
+# short chains of bounded curvature hardly amplify. A wrong temperature, sign or factor makes a difference of order 1.
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
+
+
+class Contestant(NamedTuple):
+    """One way to run a chain.
+
+    Args:
+        way: ``eager``, ``compiled``, ``graph`` (compiled steps, captured in one CUDA graph) or ``peer``.
+        precision: See :func:`benchmarks.measure.precision`.
+        threads: Of the CPU.
+        chunk: Temperatures side by side; 1 for the prior chain and for the peer.
+    """
+
+    way: str
+    precision: str
+    threads: int
+    chunk: int = 1
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain that is run in several ways.
+
+    Args:
+        section, title: Where its figures go.
+        temperatures, steps: T and K.
+        flops: Of one step at all temperatures.
+        undriven: Where it would end if the scores were zero (T, B, d) or (B, d).
+    """
+
+    section: str
+    title: str
+    temperatures: int
+    steps: int
+    flops: float
+    undriven: Tensor
+
+
+def prior(settings: Settings) -> Iterator[Group]:
+    """The chain of the energy alone, on one thread and on all; never in bfloat16, since energies are float32."""
+    steps, batch = (3, 4) if settings.quick else (60, BATCH)
+    # Networks with the same d have the same chain.
+    distinct = {NETWORKS[name].latent_dim: name for name in reversed(settings.networks)}
+    for d, name in reversed(distinct.items()):
+        model, peer, x = _prepared(name, settings, batch)
+        model.prior_sampler.num_steps = steps
+        rng = model.stream("benchmark")
+        start = model.sample_reference((batch,), rng)
+        noise = model._normal((steps, *start.shape), rng)
+
+        def ours(way: str, model: GivenNoise = model) -> Tensor:
+            model.compile_sampling = "off" if way == "eager" else "on"
+            return model.sample_prior(batch, model.stream("benchmark"))
+
+        works: dict[Contestant, Callable[[], Tensor]] = {}
+        for p in settings.precisions:
+            for count in sorted({1, torch.get_num_threads()}) if p != "bfloat16" else ():
+                works[Contestant(PEER, p, count)] = partial(peer.prior, start, noise)
+                for way in settings.ways:
+                    works[Contestant(way, p, count)] = partial(ours, way)
+        undriven = _undriven(start, noise, model.prior_sampler.step_size)
+        yield _measured(Chain("prior", f"d {d}", 1, steps, peer.flops(x)[0], undriven), works, settings)
+
+
+def posterior(settings: Settings) -> Iterator[Group]:
+    """One temperature, and the whole ladder above t = 0, where no generator is needed; chains of 20 and of 40 steps.
+
+    Where so many steps take too long, there are fewer: figures are per step.
+    """
+    batch = 4 if settings.quick else BATCH
+    for name in settings.networks:
+        model, peer, x = _prepared(name, settings, batch)
+        for temperatures in (x.new_ones(1), SCHEDULE.temperatures().to(x)[1:]):
+            flops = peer.flops(x)[1] * len(temperatures)
+            most = 2 if settings.quick else affordable(flops, settings)
+            for steps in sorted({min(asked, most) for asked in (20, 40)}):
+                model.posterior_sampler.num_steps = steps
+                yield _posterior(name, model, peer, x, temperatures, flops, settings)
+
+
+def affordable(flops: float, settings: Settings) -> int:
+    """Steps of a chain that take about a twentieth of a group's time, so that all contestants have their rounds."""
+    return max(1, int(settings.effort.seconds / 20 / seconds(flops, settings)))
+
+
+def seconds(flops: float, settings: Settings) -> float:
+    """About how long so much work takes, by a rate at the low end of what a core or a GPU does."""
+    return flops / (2e13 if settings.device.type == "cuda" else 5e10 * torch.get_num_threads())
+
+
+def _posterior(
+    name: str, model: GivenNoise, peer: Peer, x: Tensor, temperatures: Tensor, flops: float, settings: Settings
+) -> Group:
+    steps, count = model.posterior_sampler.num_steps, len(temperatures)
+    model.drawn.clear()  # that of other lengths
+    rng = model.stream("benchmark")
+    start = model.sample_reference((count, len(x)), rng)
+    noise = model._normal((steps, *start.shape), rng)
+
+    def ours(way: str, chunk: int) -> Tensor:
+        model.compile_sampling, model.temperature_chunk = "off" if way == "eager" else "on", chunk
+        return model.sample_posterior(x, temperatures, model.stream("benchmark"))
+
+    cores = torch.get_num_threads()
+    chunks, ways = {1, (count + 1) // 2, count}, settings.ways
+    if seconds(flops, settings) > settings.effort.seconds / 10:  # the one temperature tells what compiling does
+        chunks, ways = {1, count}, ways[:1]
+    works: dict[Contestant, Callable[[], Tensor]] = {}
+    for p in settings.precisions:
+        works[Contestant(PEER, p, cores)] = partial(peer.posterior, x, temperatures, start, noise)
+        for chunk in sorted(chunks):
+            for way in ways:
+                works[Contestant(way, p, cores, chunk)] = partial(ours, way, chunk)
+    title = f"{name}, {'the ladder' if count > 1 else 'one temperature'}, {steps} steps"
+    undriven = _undriven(start, noise, model.posterior_sampler.step_size)
+    return _measured(Chain("posterior", title, count, steps, flops, undriven), works, settings)
+
+
+def _prepared(name: str, settings: Settings, batch: int) -> tuple[GivenNoise, Peer, Tensor]:
+    model = build(NETWORKS[name], settings.device, kind=GivenNoise, batch=batch)
+    assert isinstance(model, GivenNoise)
+    return model, Peer(model), images(NETWORKS[name], settings.device, batch)
+
+
+def _undriven(start: Tensor, noise: Tensor, step_size: float) -> Tensor:
+    return start + math.sqrt(2 * step_size) * noise.sum(0)
+
+
+def _measured(chain: Chain, works: Mapping[Contestant, Callable[[], Tensor]], settings: Settings) -> Group:
+    """Runs all contestants and the machine's limits in turn."""
+    torch.compiler.reset()  # what other chains compiled counts towards the limit of versions of one function
+    bounds, work = limits(settings)
+    contestants: dict[Any, Callable[[], Any]] = dict(bounds)
+    for contestant, call in works.items():
+        contestants[contestant] = _in_its_way(contestant, settings.device, call)
+    timings = interleave(contestants, settings.device, settings.effort)
+    facts = {
+        "temperatures": chain.temperatures,
+        "steps": chain.steps,
+        "batch": chain.undriven.shape[-2],
+        "flops_per_step": chain.flops,
+        **limit_facts(timings, work),
+    }
+    rows = [_row(chain, contestant, timings, work[contestant.precision]) for contestant in works]
+    return Group(chain.section, chain.title, facts, rows)
+
+
+def _in_its_way(contestant: Contestant, device: torch.device, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The work in a contestant's precision and with its threads, captured if that is its way."""
+
+    def call() -> Tensor:
+        with threads(contestant.threads), precision(contestant.precision, device):
+            return work()
+
+    return Graph(call) if contestant.way == "graph" else call
+
+
+def _row(chain: Chain, contestant: Contestant, timings: Mapping[Any, Timing], limit_work: float) -> dict[str, Any]:
+    """A contestant's figures; its peer has the same precision and threads, and the peer in float32 the right answer."""
+    timing = timings[contestant]
+    if timing.error is not None:
+        return {**contestant._asdict(), "error": timing.error}
+    peer, exact = (timings[Contestant(PEER, p, contestant.threads)] for p in (contestant.precision, "float32"))
+    flops = chain.flops * chain.steps
+    apart = deviation(timing.result, exact.result, chain.undriven)
+    return {
+        **contestant._asdict(),
+        "ms_per_step": timing.per(chain.steps / 1e3),
+        "flops_per_second": timing.rate(flops),
+        "of_matrix_rate": timings[contestant.precision].over(timing, flops / limit_work),
+        "times_peer": peer.over(timing),
+        "first_call_s": timing.first,
+        "deviation": apart,
+        "agrees": apart < TOLERANCE[contestant.precision],
+    }
+
+
+def deviation(end: Tensor, reference: Tensor, undriven: Tensor) -> float:
+    """Largest over temperatures of ‖end - reference‖ over ‖reference - undriven‖, what the scores moved the chains."""
+    apart, driven = (end - reference).flatten(-2), (reference - undriven).flatten(-2)
+    return (apart.norm(dim=-1) / driven.norm(dim=-1)).max().item()

@@ -1,0 +1,113 @@
+"""The models that are measured, and the ways in which their chains can be run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from thermoebm.modules import LatentEBM
+from thermoebm.networks import ConvGenerator, EnergyMLP
+from thermoebm.objectives import MaximumLikelihood, Objective, ThermodynamicIntegration
+from thermoebm.objectives.thermodynamic import Estimator
+from thermoebm.samplers import ULA
+from thermoebm.schedules import PowerLaw
+
+BATCH = 75
+SCHEDULE = PowerLaw(10, 6.0)  # eleven temperatures; the first of them, t = 0, is the prior chain's
+
+OBJECTIVES = ("MaximumLikelihood", *get_args(Estimator))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Sizes of both networks."""
+
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    features: int
+
+
+NETWORKS = {
+    "digits": Networks(32, (1, 8, 8), 8),
+    "cifar10 features 16": Networks(100, (3, 32, 32), 16),
+    "celeba features 16": Networks(80, (3, 64, 64), 16),
+    "cifar10 features 64": Networks(100, (3, 32, 32), 64),
+    "celeba features 64": Networks(80, (3, 64, 64), 64),
+}
+
+
+class GivenNoise(LatentEBM):
+    """A model that draws the noise of each shape once, so that chains repeat and drawing is no part of their time."""
+
+    def __init__(self, *arguments: Any, **fields: Any) -> None:
+        super().__init__(*arguments, **fields)
+        self.drawn: dict[tuple[int, ...], Tensor] = {}
+
+    def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        if tuple(shape) not in self.drawn:
+            self.drawn[tuple(shape)] = super()._normal(shape, rng)
+        return self.drawn[tuple(shape)]
+
+
+def build(
+    networks: Networks,
+    device: torch.device,
+    *,
+    kind: type[LatentEBM] = LatentEBM,
+    objective: Objective | None = None,
+    batch: int = BATCH,
+    **fields: Any,
+) -> LatentEBM:
+    """An untrained model with the report's step sizes. What a step costs does not depend on the weights."""
+    torch.manual_seed(0)
+    model = kind(
+        EnergyMLP(networks.latent_dim),
+        ConvGenerator(networks.latent_dim, networks.image_shape, networks.features),
+        objective,
+        prior_sampler=ULA(0.16, 60),
+        posterior_sampler=ULA(0.01, 20),
+        **fields,
+    ).to(device)
+    model.training_batch = batch  # compiled steps are for this one
+    return model
+
+
+def images(networks: Networks, device: torch.device, batch: int = BATCH) -> Tensor:
+    """Images (B, C, H, W) of noise in [-1, 1]."""
+    rng = torch.Generator().manual_seed(0)
+    return (torch.rand(batch, *networks.image_shape, generator=rng) * 2 - 1).to(device)
+
+
+def objective(name: str, temperatures: int) -> Objective:
+    """Maximum likelihood, or thermodynamic integration with one of its estimators."""
+    if name == "MaximumLikelihood":
+        return MaximumLikelihood()
+    estimator: Any = name
+    return ThermodynamicIntegration(estimator, PowerLaw(temperatures, SCHEDULE.power))
+
+
+class Graph:
+    """A piece of work as one CUDA graph, captured at the first call; each call replays it into the same result.
+
+    The work must read and write tensors that stay where they are: its noise is given, not drawn.
+    """
+
+    def __init__(self, work: Callable[[], Tensor]) -> None:
+        self.work = work
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> Tensor:
+        if self.graph is None:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # compiles, and lets the libraries choose their kernels
+                for _ in range(3):
+                    self.work()
+            torch.cuda.current_stream().wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.result = self.work()
+        self.graph.replay()
+        return self.result
