@@ -15,6 +15,7 @@ from benchmarks.measure import Figure, Group
 # Column -> heading, factor and format.
 COLUMNS = {
     "ms_per_step": ("ms a step", 1, ".3g"),
+    "slowest_ms_per_step": ("slowest", 1, ".3g"),
     "flops_per_second": ("GFLOP/s", 1e-9, ".3g"),
     "of_matrix_rate": ("% of matrix rate", 100, ".3g"),
     "times_peer": ("times as fast as the peer", 1, ".2f"),
