@@ -105,3 +105,17 @@ def test_log_densities_stay_in_float32_under_autocast(networks):
         assert posterior.log_prob(z).dtype == torch.float32
         under_autocast = prior.log_prob(z)
     torch.testing.assert_close(under_autocast, energy(z) + GaussianPrior().log_prob(z), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_energy_s_score_stays_in_float32_under_autocast(networks, grad):
+    """Its backward pass too, alone and in a power posterior, whose t = 0 end is the prior."""
+    energy, generator = (network.float() for network in networks)
+    prior, z = TiltedPrior(energy, GaussianPrior()), torch.randn(6, 5)
+    end = PowerPosterior(prior, GaussianLikelihood(generator), torch.zeros(6, 1, 8, 8), torch.zeros(6))
+    with torch.set_grad_enabled(grad):
+        exact = prior.score(z)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            scores = [prior.score(z), end.score(z)]
+    for score in scores:
+        torch.testing.assert_close(score, exact, rtol=0, atol=0)

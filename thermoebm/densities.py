@@ -26,10 +26,15 @@ class Density(ABC):
         Under ``no_grad`` it is a plain tensor, computed by ``torch.func``, which compiles and leaves parameters alone.
         Otherwise it carries a graph back to z and to the parameters of the density, by double backward.
         """
-        if not torch.is_grad_enabled():
-            return torch.func.grad(lambda z: self.log_prob(z).sum())(z)
-        z = z if z.requires_grad else z.detach().requires_grad_()
-        return torch.autograd.grad(self.log_prob(z).sum(), z, create_graph=True)[0]
+        return _gradient(self.log_prob, z)
+
+
+def _gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """The gradient of a sum over function(z), of the shape of z."""
+    if not torch.is_grad_enabled():
+        return torch.func.grad(lambda z: function(z).sum())(z)
+    z = z if z.requires_grad else z.detach().requires_grad_()
+    return torch.autograd.grad(function(z).sum(), z, create_graph=True)[0]
 
 
 class GaussianPrior(Density):
@@ -67,6 +72,10 @@ class TiltedPrior(Density):
         """Log-density without -log Z_α."""
         with torch.autocast(z.device.type, enabled=False):
             return self.energy(z) + self.reference.log_prob(z)
+
+    def score(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):  # around the backward pass too
+            return super().score(z)
 
 
 class GaussianLikelihood:
@@ -145,3 +154,7 @@ class PowerPosterior(Density):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density without -log Z_t(x) (and without the prior's own constant)."""
         return self.t * self.likelihood.log_prob(self.x, z) + self.prior.log_prob(z)
+
+    def score(self, z: Tensor) -> Tensor:
+        """t ∇ℓ(z) + ∇ log p_α(z) (report, equation 17), each in its own precision."""
+        return _gradient(lambda z: self.t * self.likelihood.log_prob(self.x, z), z) + self.prior.score(z)
