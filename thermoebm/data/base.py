@@ -176,8 +176,22 @@ class ImageDataModule(pl.LightningDataModule):
 
     # Batches
 
+    def check_shares(self, world: int) -> None:
+        """Of this many processes, each must have a batch: an epoch without one would pass for training.
+
+        Raises:
+            ValueError: If their shares of the training images are smaller than a batch.
+        """
+        share = len(self.train_images) // world
+        if share < self.batch_size:
+            raise ValueError(
+                f"{type(self).__name__}: {len(self.train_images)} training images are {share} for each of {world} "
+                f"processes, and one batch takes {self.batch_size}; take fewer processes or a smaller batch_size."
+            )
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         order = self._order(self.train_images, self.shuffle)
+        self.check_shares(order.num_replicas)
         images = Images(self._placed(self.train_images), order if self.augment == "flip" else None)
         return self._loader(images, order, drop_last=True)
 
