@@ -57,3 +57,16 @@ def test_nothing_is_mirrored_unasked_and_nothing_held_out():
     held_out = Slopes(augment="flip").val_dataloader()
     held_out.sampler.set_epoch(1)
     assert not any(mirrored(list(held_out)).values())
+
+
+def test_coins_are_drawn_once_an_epoch(monkeypatch):
+    """By one loader through epochs and back: each like a loader of its own, and drawn for the first batch only."""
+    alone = [epoch_of(Slopes(augment="flip", batch_size=100), epoch) for epoch in (0, 1)]
+    loader = Slopes(augment="flip", batch_size=100).train_dataloader()
+    drawn = []
+    rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *sizes, **options: drawn.append(sizes) or rand(*sizes, **options))
+    for number, epoch in enumerate((0, 1, 0), 1):
+        loader.sampler.set_epoch(epoch)
+        assert torch.equal(torch.cat(list(loader)), torch.cat(alone[epoch]))
+        assert drawn == [(2000,)] * number
