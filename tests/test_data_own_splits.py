@@ -1,10 +1,11 @@
 """Folders and zips of one's own pictures: which are held out, and their labels."""
 
+import numpy as np
 import pytest
 import torch
 
-from tests.own_images import numbered, plain, values, write
-from thermoebm.data import ImageFolder
+from tests.own_images import numbered, plain, save, values, write
+from thermoebm.data import Arrays, Digits, ImageFolder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -135,3 +136,31 @@ def test_a_few_images_of_class_folders_are_of_all_classes(tmp_path):
 def test_there_are_no_labels_unless_all_pictures_have_one(tmp_path, names):
     data = ImageFolder(write(tmp_path, numbered(names)), batch_size=1)
     assert [split.labels for split in data.splits] == [None, None]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("num_val", [None, 2, 17])
+def test_whole_never_trains_on_what_a_run_holds_out(tmp_path, zipped, num_val):
+    """A classifier learns from the whole: of unsplit images, all not held out; of split ones, all of a half."""
+    names = [f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(20)]
+    grey = np.arange(40, dtype=np.uint8).repeat(16).reshape(-1, 4, 4)
+    unsplit = write(tmp_path / "unsplit", numbered(names), zipped)
+    for make, root in ((ImageFolder, unsplit), (Arrays, save(tmp_path / "unsplit.npz", images=grey))):
+        data = make(root, num_train=3, num_val=num_val, batch_size=1)
+        train, held_out = (values(split.images) for split in data.whole().splits)
+        assert set(values(data.held_out_images)) == set(held_out)
+        assert sorted(train + held_out) == list(range(40))
+    split = write(
+        tmp_path / "split", numbered([f"{half}/{name}" for half in ("train", "test") for name in names]), zipped
+    )
+    for make, root in ((ImageFolder, split), (Arrays, save(tmp_path / "split.npz", train=grey, test=grey + 40))):
+        data = make(root, num_train=3, num_val=num_val, batch_size=1)
+        assert [sorted(values(half.images)) for half in data.whole().splits] == [[*range(40)], [*range(40, 80)]]
+
+
+def test_whole_digits_never_train_on_what_a_run_holds_out():
+    data = Digits(num_train=100, num_val=600)
+    train, held_out = data.whole().splits
+    assert torch.equal(held_out.images, data.held_out_images)
+    assert len(train.images) == 1797 - 600
+    assert not {*map(bytes, train.images.numpy())} & {*map(bytes, data.held_out_images.numpy())}

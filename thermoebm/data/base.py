@@ -106,10 +106,17 @@ class ImageDataModule(pl.LightningDataModule):
         """The data set's name, in lower case, as it stands in the names of distances: ``FD[classifier:digits]``."""
         return type(self).__name__.lower()
 
+    @property
+    def divides_itself(self) -> bool:
+        """Whether ``num_val`` decides which images are held out, there being no official split."""
+        return False
+
     def whole(self) -> "ImageDataModule":
-        """The same data set with all of its images."""
+        """The same data set with all of its images, none of them in the other split."""
         other = copy.copy(self)
-        other.num_train = other.num_val = other._splits = None
+        other.num_train = other._splits = None
+        if not self.divides_itself:
+            other.num_val = None
         return other
 
     # Splits

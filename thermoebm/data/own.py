@@ -91,6 +91,11 @@ class ImageFolder(Own):
             return [options, *stamp([self.root])]
         return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
 
+    @property
+    def divides_itself(self) -> bool:
+        with pictures_in(self.root) as listed:
+            return not self._halves(_unwrapped(list(listed)))
+
     def read(self) -> tuple[Split, Split]:
         with pictures_in(self.root) as listed:
             pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
@@ -128,7 +133,7 @@ class ImageFolder(Own):
         )
         return _split(fit, train, classes), _split(val, held_out, classes)
 
-    def _halves(self, pictures: Pictures) -> list[str]:
+    def _halves(self, pictures: Iterable[PurePosixPath]) -> list[str]:
         """The top folders of training and held-out pictures; none if pictures come unsplit.
 
         Raises:
