@@ -58,6 +58,8 @@ class ImageFolder(Own):
     folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of
     these; there are none if held-out pictures are of a class that is not trained on. A line says how it was read, once.
 
+    A JPEG has no checksum: damage that still decodes is not noticed. In a zip it is, by the zip's.
+
     Args:
         crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
             ``center`` brings the shorter side to it and cuts the middle out, as Pang et al. (2020) do.
