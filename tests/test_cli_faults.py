@@ -21,6 +21,10 @@ FAULTS = {
     "image shape": (["--model.generator.image_shape", "[3,8,8]"], "(3, 8, 8), the data set has (1, 8, 8);"),
     "latent": (["--model.energy.latent_dim", 17], "takes latents of size 17, the generator of size"),
     "batch": (["--data.batch_size", 2000], "one batch takes 2000"),
+    "processes": (
+        [*("--data.num_train", 100, "--trainer.devices", 2, "--trainer.strategy", "ddp"), "--trainer.accelerator=cpu"],
+        "100 training images are 50 for each of 2 processes, and one batch takes 75;",
+    ),
     "rate": (["--model.energy_optimizer.learning_rate", -1], "learning_rate -1.0 must be positive"),
     "betas": (["--model.energy_optimizer.betas", "[0.5,1.5]"], "betas"),
     "seed": (["--seed_everything", -1], "-1"),
@@ -48,6 +52,6 @@ def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path):
     command = [sys.executable, ROOT / "train.py", "fit", *CONFIG, "--data.batch_size", "2000"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: Digits: 1500 training and 297 held-out images; one batch takes 2000")
+    assert done.stderr.startswith("error: Digits: 1500 training images, of which 2000 are needed;")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """Data: fixed splits, one scale of pixels, and an order that is a function of seed and epoch."""
 
-import math
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -155,6 +154,19 @@ def test_processes_of_a_run_take_their_part_of_each_batch():
     assert sorted(held_out) == [11, 12, 13]
 
 
+@pytest.mark.parametrize(("world", "batch_size"), [(2, 5), (3, 3), (11, 1)])
+def test_a_process_without_a_batch_is_told_rather_than_left_to_train_on_nothing(world, batch_size):
+    """The largest batches of eleven images, floor(11 / world), and one image more."""
+    for size in (batch_size, batch_size + 1):
+        data = Counted(batch_size=size)
+        data.trainer = trainer_of("cpu", 0, world)
+        if size == batch_size:
+            assert len(list(data.train_dataloader())) == 1
+        else:
+            with pytest.raises(ValueError, match=f"{batch_size} for each of {world} processes, and one batch takes"):
+                data.train_dataloader()
+
+
 def trainer_of(device: str, rank: int = 0, world: int = 1) -> SimpleNamespace:
     """As much of a Trainer as decides where images are and who shows them."""
     return SimpleNamespace(
@@ -170,57 +182,6 @@ def test_lightning_leaves_the_order_alone_on_several_processes():
     assert prepare(loader, shuffle=True, mode=RunningStage.TRAINING) is loader
     other = DataLoader(range(11), sampler=list(range(11)))
     assert prepare(other, shuffle=True, mode=RunningStage.TRAINING).sampler is not other.sampler
-
-
-class Slopes(ImageDataModule):
-    """2,000 images that are not their own mirror images, each with its number in two of four pixels."""
-
-    def read(self):
-        number = torch.arange(2010)
-        rows = torch.stack([number % 256, number // 256, torch.full_like(number, 100), torch.full_like(number, 200)], 1)
-        images = rows.to(torch.uint8).view(-1, 1, 1, 4)
-        return Split(images[:2000], None), Split(images[2000:], None)
-
-
-def mirrored(batches: list[torch.Tensor]) -> dict[int, bool]:
-    """Which of Slopes' images are mirrored; each must be the image or its exact mirror image."""
-    found = {}
-    for pixels in ((torch.cat(batches)[:, 0, 0] + 1) * 127.5).round().int().tolist():
-        turned = pixels[:2] == [200, 100]
-        low, high, *rest = pixels[::-1] if turned else pixels
-        assert rest == [100, 200]
-        found[low + 256 * high] = turned
-    return found
-
-
-def test_mirroring_is_a_function_of_seed_and_epoch_and_of_nothing_else():
-    """Not of the batch, nor of the order of images, nor of the process: a resumed or a parallel run shows the same."""
-    reference = mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=2), 3))
-    assert len(reference) == 2000
-    assert mirrored(epoch_of(Slopes(augment="flip", batch_size=8, seed=2, shuffle="once"), 3)) == reference
-    parts = {}
-    for rank in range(2):
-        data = Slopes(augment="flip", batch_size=50, seed=2)
-        data.trainer = trainer_of("cpu", rank, 2)
-        parts |= mirrored(epoch_of(data, 3))
-    assert parts == reference
-
-
-def test_about_half_is_mirrored_anew_each_epoch():
-    """Of 2,000 coins 1,000 fall and 1,000 agree in two epochs or two seeds, within 4 standard errors of √500."""
-    epochs = [mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=2), epoch)) for epoch in (0, 1)]
-    epochs.append(mirrored(epoch_of(Slopes(augment="flip", batch_size=100, seed=3), 0)))
-    for coins in epochs:
-        assert abs(sum(coins.values()) - 1000) < 4 * math.sqrt(500)
-    for other in epochs[1:]:
-        assert abs(sum(epochs[0][image] == other[image] for image in other) - 1000) < 4 * math.sqrt(500)
-
-
-def test_nothing_is_mirrored_unasked_and_nothing_held_out():
-    assert not any(mirrored(epoch_of(Slopes(batch_size=100), 0)).values())
-    held_out = Slopes(augment="flip").val_dataloader()
-    held_out.sampler.set_epoch(1)
-    assert not any(mirrored(list(held_out)).values())
 
 
 @pytest.mark.parametrize(

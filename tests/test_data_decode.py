@@ -144,3 +144,16 @@ PHOTO = encoded(noise(40, 40), "JPEG")
 def test_what_is_no_picture_is_told_in_a_sentence(content, said):
     with pytest.raises(ValueError, match=f"^it {said}"):
         decoded(content)
+
+
+@pytest.mark.parametrize("options", [{"quality": 30}, {"quality": 100}, {"progressive": True}, {"optimize": True}])
+@pytest.mark.parametrize("more", [{}, {"restart_marker_blocks": 3}, {"subsampling": 0, "comment": b"\xff\xda\xff\x01"}])
+def test_a_marker_that_does_not_exist_breaks_a_jpeg(options, more):
+    """PIL would show grey from there on. Whole pictures pass, of noise and of one colour."""
+    for picture in (noise(64, 64), np.full((64, 64, 3), 128, np.uint8)):
+        content = encoded(picture, "JPEG", **options, **more)
+        assert decoded(content).shape == (64, 64, 3)
+        place = content.index(b"\xff\xda\0\x0c") + 16  # in the first scan, behind its header
+        broken = content[:place] + b"\xff\x02" + content[place + 2 :]
+        with pytest.raises(ValueError, match=r"it is damaged .there is no marker 02 to end its scan"):
+            decoded(broken)

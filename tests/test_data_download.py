@@ -24,10 +24,7 @@ from tests.originals import said
 from thermoebm.data import MNIST, SVHN, CelebA
 from thermoebm.data import celeba as celeba_module
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from tests.oracle import LinearGaussian
 from thermoebm import evaluation
@@ -23,14 +22,7 @@ from thermoebm.schedules import PowerLaw
 ROOT = Path(__file__).parents[1]
 
 
-class Flat(nn.Module):
-    """The first nine pixels of the middle."""
-
-    def forward(self, images):
-        return images[:, 0, 3:6, 3:6].flatten(1)
-
-
-FEATURES = ["--extractor", f"{__name__}.Flat", "--num_samples", "300", "--evidence_images", "60"]
+FEATURES = ["--extractor", "tests.extractors.Flat", "--num_samples", "300", "--evidence_images", "60"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +44,7 @@ def test_everything_promised_is_written(first):
         "extrapolation.png",
     }
     assert not list(first.glob("*.new"))
-    name = f"FD[{__name__}.Flat]"
+    name = "FD[tests.extractors.Flat]"
     for key in (name, f"{name}_inf", f"{name}_inf_se", "evidence", "left_sum", "right_sum", "reconstruction_error"):
         assert float(row[key]) == result[key]
     line = result["extrapolations"][name]
@@ -76,7 +68,7 @@ def test_the_same_command_gives_the_same_numbers(checkpoint, first, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (first / name).read_bytes()
     main(["--checkpoint", str(checkpoint), "--output", str(tmp_path / "other"), "--seed", "1", *FEATURES])
     before, after = (json.loads((f / "metrics.json").read_text())["results"][0] for f in (first, tmp_path / "other"))
-    for name in ("evidence", "reconstruction_error", f"FD[{__name__}.Flat]", f"KD[{__name__}.Flat]_inf"):
+    for name in ("evidence", "reconstruction_error", "FD[tests.extractors.Flat]", "KD[tests.extractors.Flat]_inf"):
         assert before[name] != after[name]
 
 

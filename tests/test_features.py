@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.extractors import Linear
 from thermoebm.data import Digits
 from thermoebm.metrics import classifier, features
 from thermoebm.metrics.features import Extractor, extractor
@@ -18,32 +19,6 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path / "cache"))
 
 
-class Flat(nn.Module):
-    """A fixed linear map of the pixels, which counts its calls."""
-
-    calls = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(64, 5)
-
-    def forward(self, images):
-        Flat.calls += 1
-        return self.linear(images.flatten(1))
-
-
-class Square(nn.Module):
-    def forward(self, images):
-        return images
-
-
-class Poisoned(nn.Module):
-    """Not a number for images whose first pixel is white."""
-
-    def forward(self, images):
-        return images.flatten(1) / (images[:, 0, 0, :1] < 1)
-
-
 def pictures(count=20):
     return torch.randint(0, 255, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -52,9 +27,9 @@ def pictures(count=20):
 
 
 def test_any_module_by_class_path_is_the_same_each_time():
-    first = extractor(f"{__name__}.Flat")
+    first = extractor("tests.extractors.Linear")
     torch.rand(1)
-    second = extractor(f"{__name__}.Flat")
+    second = extractor("tests.extractors.Linear")
     assert torch.equal(first(pictures()), second(pictures()))
     assert first(pictures()).shape == (20, 5)
 
@@ -66,7 +41,7 @@ def test_images_are_rounded_to_eight_bits_whether_real_or_generated():
 
 
 def test_features_do_not_depend_on_the_batch_size():
-    a, b = Extractor("flat", Flat(), batch_size=7), Extractor("flat", Flat())
+    a, b = Extractor("flat", Linear(), batch_size=7), Extractor("flat", Linear())
     b.network.load_state_dict(a.network.state_dict())
     torch.testing.assert_close(a(pictures()), b(pictures()))
 
@@ -81,13 +56,13 @@ def test_pixels_are_the_means_of_blocks():
 
 
 def test_a_distance_on_other_features_than_inceptions_never_carries_its_names():
-    assert extractor(f"{__name__}.Flat").distance_names.frechet == f"FD[{__name__}.Flat]"
-    assert Extractor("classifier:digits", Flat()).distance_names[:3] == (
+    assert extractor("tests.extractors.Linear").distance_names.frechet == "FD[tests.extractors.Linear]"
+    assert Extractor("classifier:digits", Linear()).distance_names[:3] == (
         "FD[classifier:digits]",
         "KD[classifier:digits]",
         "KD-rbf[classifier:digits]",
     )
-    assert Extractor("inception", Flat()).distance_names[:2] == ("FID", "KID")
+    assert Extractor("inception", Linear()).distance_names[:2] == ("FID", "KID")
 
 
 def test_faults_of_a_network_are_told(monkeypatch):
@@ -95,15 +70,15 @@ def test_faults_of_a_network_are_told(monkeypatch):
     bright[13, 0, 0, 0] = 255
     for name, images, complaint in (
         ("Square", pictures(), r"Square returned \(20, 1, 8, 8\) for 20 images; it must return features \(20, d\)"),
-        ("Flat", pictures().expand(-1, 3, -1, -1), r"Flat takes no images of shape \(3, 8, 8\): mat1 and mat2"),
+        ("Linear", pictures().expand(-1, 3, -1, -1), r"Linear takes no images of shape \(3, 8, 8\): mat1 and mat2"),
         ("Poisoned", bright, "features of image 13 are not finite, nor are those of 0 others"),
-        ("Flat", pictures()[:0], "no images"),
+        ("Linear", pictures()[:0], "no images"),
     ):
-        network = extractor(f"{__name__}.{name}")
+        network = extractor(f"tests.extractors.{name}")
         network.batch_size = 20 if name == "Square" else 6
         with pytest.raises(ValueError, match=complaint):
             network(images)
-    for name in ("nonsense", "no.such.Module", "torch.nn.functional.relu", f"{__name__}.Nothing"):
+    for name in ("nonsense", "no.such.Module", "torch.nn.functional.relu", "tests.extractors.Nothing"):
         with pytest.raises(ValueError, match=f"xtractor '{name}'"):
             extractor(name)
 
@@ -112,18 +87,18 @@ def test_faults_of_a_network_are_told(monkeypatch):
 
 
 def test_real_features_are_computed_once():
-    network = extractor(f"{__name__}.Flat")
+    network = extractor("tests.extractors.Linear")
     first = network.of_real(pictures())
-    before = Flat.calls
-    assert torch.equal(extractor(f"{__name__}.Flat").of_real(pictures()), first)
-    assert Flat.calls == before
+    before = Linear.calls
+    assert torch.equal(extractor("tests.extractors.Linear").of_real(pictures()), first)
+    assert Linear.calls == before
 
 
 @pytest.mark.parametrize("change", ["image", "weight", "name", "preprocessing"])
 def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, change):
-    images, network = pictures(), extractor(f"{__name__}.Flat")
+    images, network = pictures(), extractor("tests.extractors.Linear")
     network.of_real(images)
-    before = Flat.calls
+    before = Linear.calls
     if change == "image":
         images[19, 0, 7, 7] += 1
     elif change == "weight":
@@ -133,7 +108,7 @@ def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, c
     else:
         monkeypatch.setattr(features, "_PREPROCESSING", "none")
     assert torch.equal(network.of_real(images), network(images))
-    assert Flat.calls > before + 1
+    assert Linear.calls > before + 1
 
 
 # The classifier

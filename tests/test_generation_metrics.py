@@ -5,8 +5,8 @@ import math
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import nn
 
+from tests.extractors import Flat
 from tests.test_cli import SHORT, assert_fault
 from thermoebm import generation
 from thermoebm.callbacks import GenerationMetrics
@@ -16,18 +16,6 @@ from thermoebm.metrics import FrechetDistance, kernels
 SIZES = [40, 60, 80]
 
 
-class Flat(nn.Module):
-    """Sixteen pixels of the middle."""
-
-    def forward(self, images):
-        return images[:, 0, 2:6, 2:6].flatten(1)
-
-
-class Wrong(nn.Module):
-    def forward(self, images):
-        return images
-
-
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path / "cache"))
@@ -35,7 +23,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 def callback(**arguments):
     return GenerationMetrics(
-        **({"num_samples": 80, "sizes": SIZES, "extractor": f"{__name__}.Flat", "every_n_epochs": 2} | arguments)
+        **({"num_samples": 80, "sizes": SIZES, "extractor": "tests.extractors.Flat", "every_n_epochs": 2} | arguments)
     )
 
 
@@ -70,7 +58,7 @@ def test_what_is_logged_is_the_distance_of_the_models_samples(small_model):
     """Recomputed by hand: 80 samples of the trained model, 80 training images."""
     model = train(small_model(), watched := callback(), log := Log())
     (logged,) = log.epochs
-    name = f"{__name__}.Flat"
+    name = "tests.extractors.Flat"
     assert set(logged) == {
         f"fidelity/{distance}[{name}]{what}"
         for distance in ("FD", "KD", "KD-rbf")
@@ -102,7 +90,7 @@ def test_only_the_kernels_asked_for_are_measured(small_model, chosen):
 
 def test_every_second_epoch_and_the_last_are_measured_on_the_same_noise(small_model):
     train(small_model(), callback(), log := Log(), epochs=5)
-    values = [epoch.get(f"fidelity/FD[{__name__}.Flat]") for epoch in log.epochs]
+    values = [epoch.get("fidelity/FD[tests.extractors.Flat]") for epoch in log.epochs]
     assert values[0] is None
     assert values[1] == values[2]
     assert len({values[1], values[3], values[4]}) == 3
@@ -143,7 +131,7 @@ def test_faults_are_told_in_a_sentence_by_the_command_line(capsys, tmp_path):
     added = ["--fidelity.every_n_epochs", 1]
     for option, value, said in (
         ("extractor", "nonsense", "There is no extractor 'nonsense'"),
-        ("extractor", f"{__name__}.Wrong", "Wrong returned (1, 1, 8, 8) for 1 images"),
+        ("extractor", "tests.extractors.Square", "Square returned (1, 1, 8, 8) for 1 images"),
         ("num_samples", "15", "There are 15 images: too few"),
     ):
         arguments = ["fit", *SHORT, *added, f"--fidelity.{option}", value]

@@ -6,7 +6,6 @@ import warnings
 import pytest
 
 from tests.test_cli import ROOT, SHORT, cli
-from tests.test_generation_metrics import Flat
 from thermoebm.callbacks import GenerationMetrics, IntegrandPlot, ReconstructionGrid, SampleGrid
 from thermoebm.networks import EnergyMLP, _TrainedStatistics
 from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration
@@ -15,7 +14,7 @@ from thermoebm.schedules import PowerLaw
 CONFIGS = ROOT / "configs"
 REPORT_CODE = CONFIGS / "report_code.yaml"
 MEASURED = [
-    *("--fidelity.every_n_epochs", 1, "--fidelity.extractor", f"{Flat.__module__}.Flat"),
+    *("--fidelity.every_n_epochs", 1, "--fidelity.extractor", "tests.extractors.Flat"),
     *("--fidelity.num_samples", 80, "--fidelity.sizes", [40, 60, 80]),
 ]
 

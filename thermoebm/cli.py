@@ -131,6 +131,8 @@ class CLI(LightningCLI):
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit":
+            self.datamodule.check_shares(trainer.world_size)
         # Last but for checkpoints, so that an epoch's cost has what all others measured at its end.
         added = trainer.callbacks  # type: ignore[attr-defined]
         added.sort(key=lambda callback: isinstance(callback, Cost | Checkpoint))

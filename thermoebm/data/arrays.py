@@ -31,12 +31,17 @@ class Arrays(Own):
         if self.root.is_dir():
             raise ValueError(f"Arrays: {self.root} is a folder; root is an npz file.")
 
+    @property
+    def divides_itself(self) -> bool:
+        with open_zip(self.root) as opened:
+            return _held_out(_keys(opened)) is None
+
     def read(self) -> tuple[Split, Split]:
         with open_zip(self.root) as opened:
             check_names(self.root, opened, opened.infolist())
-            keys = [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
-            held_out = next((key for key in ("test", "val") if key in keys), None)
-            if "train" in keys and held_out:
+            keys = _keys(opened)
+            held_out = _held_out(keys)
+            if held_out:
                 train, val = (self._read(opened, key, f"{key}_labels") for key in ("train", held_out))
                 if (train.labels is None) != (val.labels is None):
                     raise ValueError(f"{self.root} has labels for one of train and {held_out} only; save both or none.")
@@ -132,3 +137,12 @@ class Arrays(Own):
             told = " ".join(str(error).split())
             raise ValueError(f"{key} in {self.root} is damaged ({told}); save or get the file again.") from None
         return array
+
+
+def _keys(opened: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
+
+
+def _held_out(keys: list[str]) -> str | None:
+    """The key of the held-out images, if there are training images beside them."""
+    return next((key for key in ("test", "val") if key in keys and "train" in keys), None)

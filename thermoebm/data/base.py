@@ -13,7 +13,7 @@ from thermoebm import cache
 from thermoebm.data.batches import Images, Order, Shuffle, as_is
 
 # Part of the name of what is kept on disk: raise it when pixels come out differently.
-_VERSION = 1
+_VERSION = 2
 
 
 class Split(NamedTuple):
@@ -106,10 +106,17 @@ class ImageDataModule(pl.LightningDataModule):
         """The data set's name, in lower case, as it stands in the names of distances: ``FD[classifier:digits]``."""
         return type(self).__name__.lower()
 
+    @property
+    def divides_itself(self) -> bool:
+        """Whether ``num_val`` decides which images are held out, there being no official split."""
+        return False
+
     def whole(self) -> "ImageDataModule":
-        """The same data set with all of its images."""
+        """The same data set with all of its images, none of them in the other split."""
         other = copy.copy(self)
-        other.num_train = other.num_val = other._splits = None
+        other.num_train = other._splits = None
+        if not self.divides_itself:
+            other.num_val = None
         return other
 
     # Splits
@@ -176,8 +183,22 @@ class ImageDataModule(pl.LightningDataModule):
 
     # Batches
 
+    def check_shares(self, world: int) -> None:
+        """Of this many processes, each must have a batch: an epoch without one would pass for training.
+
+        Raises:
+            ValueError: If their shares of the training images are smaller than a batch.
+        """
+        share = len(self.train_images) // world
+        if share < self.batch_size:
+            raise ValueError(
+                f"{type(self).__name__}: {len(self.train_images)} training images are {share} for each of {world} "
+                f"processes, and one batch takes {self.batch_size}; take fewer processes or a smaller batch_size."
+            )
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         order = self._order(self.train_images, self.shuffle)
+        self.check_shares(order.num_replicas)
         images = Images(self._placed(self.train_images), order if self.augment == "flip" else None)
         return self._loader(images, order, drop_last=True)
 

@@ -62,6 +62,7 @@ class Images(Dataset[Tensor]):
     def __init__(self, images: Tensor, mirror: Order | None = None) -> None:
         self.images = images
         self.mirror = mirror
+        self._coins: tuple[int, Tensor] | None = None  # of one epoch
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,10 +74,16 @@ class Images(Dataset[Tensor]):
         """The batch (B, C, H, W) of these images."""
         batch = self.images[indices]
         if self.mirror is not None:
-            coins = randomness.stream("cpu", self.mirror.seed, "mirror", self.mirror.epoch)
-            mirrored = torch.rand(len(self), generator=coins)[indices] < 0.5
+            mirrored = self._mirrored(self.mirror.seed, self.mirror.epoch)[indices]
             batch = torch.where(mirrored.view(-1, 1, 1, 1).to(batch.device), batch.flip(-1), batch)
         return batch.float() / 127.5 - 1
+
+    def _mirrored(self, seed: int, epoch: int) -> Tensor:
+        """Which of all images this epoch mirrors, drawn once for all of its batches."""
+        if self._coins is None or self._coins[0] != epoch:
+            coins = torch.rand(len(self), generator=randomness.stream("cpu", seed, "mirror", epoch)) < 0.5
+            self._coins = epoch, coins
+        return self._coins[1]
 
 
 def as_is(batch: Tensor) -> Tensor:

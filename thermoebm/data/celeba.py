@@ -31,6 +31,7 @@ class CelebA(ImageDataModule):
     They are the official partitions 0 (train) and 2 (test), in the file's order. The files are
     ``img_align_celeba.zip``, which is read as it is, or the folder ``img_align_celeba`` it unpacks to, and
     ``list_eval_partition.txt`` beside it; all in ``root/celeba``, where torchvision puts them, or in ``root``.
+    A JPEG has no checksum: damage that still decodes is noticed in the archive only, by the archive's.
 
     Args:
         root: The folder of the files.

@@ -1,6 +1,7 @@
 """Bytes of picture files to uint8 tensors of one shape, and a sentence for each file that is no picture."""
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -15,6 +16,8 @@ from thermoebm.progress import bar
 # PIL knows more, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MOST_PIXELS = 100_000_000
+# What ends the entropy-coded data of a JPEG: neither a stuffed zero nor a restart (ITU-T T.81, B.1.1.5).
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 Crop = Literal["whole", "center"]
 
@@ -132,8 +135,26 @@ def _load(content: bytes) -> Image.Image:
         raise UnfitError(f"has more than {_MOST_PIXELS:,} pixels")
     if image.format == "PNG":
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() does not look at
+    if image.format == "JPEG":
+        _check_scan(content)
     image.load()
     return ImageOps.exif_transpose(image)
+
+
+def _check_scan(content: bytes) -> None:
+    """Refuses a JPEG whose first scan ends in a marker that does not exist, of which PIL shows what comes before.
+
+    No more can be told without decoding: a JPEG has no checksum, and zeros of any length may be coefficients.
+    """
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xff":
+        is_scan = content[place + 1 : place + 2] == b"\xda"
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+        if is_scan:
+            end = _MARKER.search(content, place)
+            if end and end[1] < b"\xc0":
+                raise ValueError(f"there is no marker {end[1].hex()} to end its scan")
+            return
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -17,6 +17,10 @@ class Digits(ImageDataModule):
         ValueError: If ``num_val`` leaves nothing to train on.
     """
 
+    @property
+    def divides_itself(self) -> bool:
+        return True
+
     def read(self) -> tuple[Split, Split]:
         bunch = load_digits()
         images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)

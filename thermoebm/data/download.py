@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from thermoebm.cache import one_at_a_time
+
 # Seconds without a byte after which a server is given up; sockets by themselves would wait for ever.
 _PATIENCE = 30
 
@@ -15,7 +17,7 @@ def obtain(title: str, root: Path, files: Mapping[Path, str], fetch: Callable[[P
     """Makes sure that files are there, and downloads those that are absent.
 
     A download goes to a temporary folder, and each file is moved from there in one piece: nobody takes half a file for
-    a whole one, and an attempt that failed leaves nothing in the way of the next.
+    a whole one, and an attempt that failed leaves nothing in the way of the next. Of several processes one downloads.
 
     Args:
         title: The data set's name.
@@ -29,13 +31,19 @@ def obtain(title: str, root: Path, files: Mapping[Path, str], fetch: Callable[[P
     absent = [path for path in files if not path.is_file()]
     if not absent:
         return
-    why = "downloading is off" if fetch is None else _failure(root, absent, fetch)
+    if fetch is None:
+        why = "downloading is off"
+    else:
+        with one_at_a_time(root):  # where another process may have downloaded them meanwhile
+            why = _failure(root, [path for path in absent if not path.is_file()], fetch)
     if why:
         raise ValueError(f"{title}: {absent[0]} is absent and {why}; {files[absent[0]]}.")
 
 
 def _failure(root: Path, absent: list[Path], fetch: Callable[[Path], object]) -> str:
-    """Downloads; says what went wrong, or nothing."""
+    """Downloads what is absent, if anything; says what went wrong, or nothing."""
+    if not absent:
+        return ""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:

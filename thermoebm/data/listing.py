@@ -92,7 +92,7 @@ def check_names(path: Path, opened: zipfile.ZipFile, members: list[zipfile.ZipIn
         try:
             opened.open(member).close()
         except Exception as error:
-            told = _printable(" ".join(str(error).split()))
+            told = printable(" ".join(str(error).split()))
             raise ValueError(f"{path} is damaged ({told}); get it again.") from None
 
 
@@ -105,11 +105,11 @@ def pictures_in(root: Path) -> Iterator[dict[PurePosixPath, Picture]]:
     """
     if root.is_dir():
         files = ((found.path, root / found.path) for found in pictures_below(root))
-        yield _some(root, {path: Picture(_printable(str(file)), partial(_read_file, file)) for path, file in files})
+        yield _some(root, {path: Picture(printable(str(file)), partial(_read_file, file)) for path, file in files})
         return
     with open_zip(root) as opened:
         members = {
-            path: Picture(_printable(f"{path} in {root}"), partial(_read_member, opened, member))
+            path: Picture(printable(f"{path} in {root}"), partial(_read_member, opened, member))
             for member in opened.infolist()
             if not member.is_dir() and is_picture(path := PurePosixPath(member.filename.replace("\\", "/")))
         }
@@ -124,7 +124,7 @@ def _some(root: Path, found: dict[PurePosixPath, Picture]) -> dict[PurePosixPath
     return found
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """One line that any terminal shows."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 

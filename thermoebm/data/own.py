@@ -1,6 +1,7 @@
 """A user's own images as pictures in a folder or a zip."""
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -10,11 +11,13 @@ from thermoebm import randomness
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.decode import Crop, Decoded, Picture, complaint, decode_first
 from thermoebm.data.files import stamp
-from thermoebm.data.listing import pictures_below, pictures_in
+from thermoebm.data.listing import pictures_below, pictures_in, printable
 
 Pictures = dict[PurePosixPath, Picture]
 
-_HELD_OUT = ("test", "val", "valid", "validation")
+# In any case; of several, the first is taken.
+_TRAIN = ("train", "training")
+_HELD_OUT = ("test", "testing", "val", "valid", "validation", "eval", "held_out")
 
 
 class Own(ImageDataModule):
@@ -48,11 +51,14 @@ class Own(ImageDataModule):
 class ImageFolder(Own):
     """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
 
-    With ``train/`` and one of ``test/``, ``val/``, ``valid/``, ``validation/`` on top, these are the splits, and the
-    first ``num_train`` and ``num_val`` by name are taken, or of a fixed permutation where there are class folders. Else
-    one fixed permutation of the sorted names holds out ``num_val``, or a tenth. A single folder around everything does
-    not count. Where all lie in class folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are
-    positions among the sorted names of these.
+    With ``train/`` (or ``training/``) and one of ``test/``, ``testing/``, ``val/``, ``valid/``, ``validation/``,
+    ``eval/``, ``held_out/`` on top, in any case, these are the splits, and the first ``num_train`` and ``num_val`` by
+    name are taken, or of a fixed permutation where there are class folders. Else one fixed permutation of the sorted
+    names holds out ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class
+    folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of
+    these; there are none if held-out pictures are of a class that is not trained on. A line says how it was read, once.
+
+    A JPEG has no checksum: damage that still decodes is not noticed. In a zip it is, by the zip's.
 
     Args:
         crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
@@ -87,18 +93,23 @@ class ImageFolder(Own):
             return [options, *stamp([self.root])]
         return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
 
+    @property
+    def divides_itself(self) -> bool:
+        with pictures_in(self.root) as listed:
+            return not self._halves(_unwrapped(list(listed)))
+
     def read(self) -> tuple[Split, Split]:
         with pictures_in(self.root) as listed:
             pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
-            train = _inside(pictures, "train")
-            held_out = next(filter(None, (_inside(pictures, name) for name in _HELD_OUT)), {})
-            if train and held_out:
-                classes = _classes(train, held_out)
+            halves = self._halves(pictures)
+            if halves:
+                train, held_out = (_inside(pictures, folder) for folder in halves)
+                classes, strange = _classes(train, held_out)
                 if classes:  # the first by name would all be of the first class
                     train, held_out = _mixed(train), _mixed(held_out)
                 val = self._decoded(held_out, self.num_val)
             else:
-                classes = _classes(pictures, pictures)
+                classes, strange = _classes(pictures, pictures)
                 order, num_val = self.divided(len(pictures))
                 items = list(pictures.items())
                 held_out = dict(items[i] for i in order)
@@ -113,7 +124,35 @@ class ImageFolder(Own):
                 f"{self.root}: training pictures have {w}x{h} pixels and held-out ones {w0}x{h0}; "
                 "set image_size to bring all to one size."
             )
+        origins = [f" from {folder}/" for folder in halves] if halves else ["", " by a fixed permutation"]
+        labelled = f"{len(classes)} classes" if classes else "no classes"
+        if strange:
+            labelled += f", for there is nothing to train on of {_listed(strange)}"
+        unused = _listed(_tops(pictures) - set(halves)) if halves else ""
+        print(
+            f"{self.title}: {len(fit.kept)} training pictures{origins[0]} and {len(val.kept)} held-out ones"
+            f"{origins[1]}; {labelled}{unused and f'; not used: {unused}'}"
+        )
         return _split(fit, train, classes), _split(val, held_out, classes)
+
+    def _halves(self, pictures: Iterable[PurePosixPath]) -> list[str]:
+        """The top folders of training and held-out pictures; none if pictures come unsplit.
+
+        Raises:
+            ValueError: If there is one without the other.
+        """
+        tops = sorted(_tops(pictures))
+        found = [
+            next((top for name in names for top in tops if top.lower() == name), None) for names in (_TRAIN, _HELD_OUT)
+        ]
+        halves = [top for top in found if top is not None]
+        if len(halves) == 1:
+            missing = _HELD_OUT if found[0] else _TRAIN
+            raise ValueError(
+                f"{self.root} has {halves[0]}/ but none of {', '.join(f'{name}/' for name in missing)}; name its "
+                f"counterpart so, or {halves[0]}/ otherwise if it is a class."
+            )
+        return halves
 
     def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
         """The first ``count`` pictures, or, where unreadable ones are skipped, the first readable ones."""
@@ -153,15 +192,31 @@ def _mixed(pictures: Pictures) -> Pictures:
     return dict(items[i] for i in order.tolist())
 
 
-def _classes(train: Pictures, held_out: Pictures) -> list[str] | None:
-    """The class folders by name; None unless all pictures lie in several, and the held-out ones in no others."""
-    train_tops, held_out_tops = ({path.parts[0] for path in paths} for paths in (train, held_out))
-    flat = any(len(path.parts) == 1 for path in [*train, *held_out])
-    return None if flat or len(train_tops) < 2 or held_out_tops - train_tops else sorted(train_tops)
+def _listed(folders: Iterable[str]) -> str:
+    """The first of them by name, in a line."""
+    names = [f"{printable(folder)}/" for folder in sorted(folders)]
+    return ", ".join(names[:5] + ["..."] * (len(names) > 5))
 
 
-def _split(decoded: Decoded, pictures: Pictures, classes: list[str] | None) -> Split:
-    if classes is None:
+def _tops(pictures: Iterable[PurePosixPath]) -> set[str]:
+    """The top folders."""
+    return {path.parts[0] for path in pictures if len(path.parts) > 1}
+
+
+def _classes(train: Pictures, held_out: Pictures) -> tuple[list[str], list[str]]:
+    """The class folders by name, and those that only held-out pictures are in, with which there are no classes.
+
+    There are none either unless all pictures lie in several.
+    """
+    classes, others = _tops(train), _tops(held_out)
+    if len(classes) < 2 or any(len(path.parts) == 1 for path in [*train, *held_out]):
+        return [], []
+    strange = sorted(others - classes)
+    return ([], strange) if strange else (sorted(classes), [])
+
+
+def _split(decoded: Decoded, pictures: Pictures, classes: list[str]) -> Split:
+    if not classes:
         return Split(decoded.images, None)
     paths = list(pictures)
     number = {name: i for i, name in enumerate(classes)}

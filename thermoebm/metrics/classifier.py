@@ -85,7 +85,8 @@ def data_set(name: str, **options: Any) -> ImageDataModule:
 def load(data: ImageDataModule, again: bool = False) -> tuple[Classifier, float]:
     """The data set's classifier, in evaluation mode, and its accuracy on the held-out images.
 
-    It is trained on all of the data set, however many images a run takes: distances of different runs compare.
+    It is trained on all of the data set, however many images a run takes: distances of different runs compare. Where
+    there is no official split, runs compare that hold out the same: what a run holds out is never trained on.
 
     Args:
         data: A data set with labels.
