@@ -1,5 +1,6 @@
 """Features by name: their caches, what they are called, and the faults of networks and files."""
 
+import importlib
 import subprocess
 import sys
 
@@ -133,6 +134,24 @@ def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, c
         monkeypatch.setattr(features, "_PREPROCESSING", "none")
     assert torch.equal(network.of_real(images), network(images))
     assert Flat.calls > before + 1
+
+
+def test_real_features_are_those_of_the_code_as_it_is_now(monkeypatch, tmp_path):
+    """Another ``forward`` of the same layers, in the file that the class path names."""
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for factor in (1, -2):
+        (tmp_path / "edited.py").write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def forward(self, images):\n"
+            f"        return {factor} * images.flatten(1)\n"
+        )
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "edited", raising=False)
+        found.append(extractor("edited.Net").of_real(pictures()))
+    assert torch.equal(found[1], -2 * found[0])
+    monkeypatch.delitem(sys.modules, "edited")
 
 
 # The classifier

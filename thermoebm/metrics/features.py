@@ -11,6 +11,7 @@ All images are rounded to eight bits first, real and generated alike: what a sto
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,7 @@ class Extractor:
         self.network = network.eval()
         self.head = head
         self.batch_size = batch_size
+        self._code = _code(network)  # now: the file may be edited while this program runs the code it has read
 
     @property
     def distance_names(self) -> DistanceNames:
@@ -88,9 +90,9 @@ class Extractor:
         return torch.cat(features)
 
     def of_real(self, images: Tensor, device: torch.device | str = "cpu", title: str | None = None) -> Tensor:
-        """Features of uint8 images, kept on disk under a name made of images, preprocessing and network."""
+        """Features of uint8 images, kept on disk under a name made of images, preprocessing, weights and code."""
         state = [part for name, value in self.network.state_dict().items() for part in (name, value)]
-        key = cache.digest(_PREPROCESSING, self.name, repr(self.network), *state, images)
+        key = cache.digest(_PREPROCESSING, self.name, repr(self.network), self._code, *state, images)
         kept = cache.cached(Path("features") / f"{key}.pt", lambda: {"features": self(images.to(device), title).cpu()})
         features: Tensor = kept["features"]
         return features.to(device)
@@ -159,6 +161,14 @@ def _by_class_path(name: str) -> nn.Module:
     if network is None:
         raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
     return network.requires_grad_(False)
+
+
+def _code(network: nn.Module) -> str:
+    """A name for the files that define a network and its layers, torch's own aside; what those import is not seen."""
+    modules = {type(layer).__module__ for layer in network.modules()}
+    own = [sys.modules.get(name) for name in sorted(modules) if name.partition(".")[0] != "torch"]
+    files = [Path(file) for module in own if (file := getattr(module, "__file__", None))]
+    return cache.digest(*(path.read_text("utf-8", "replace") for path in files if path.is_file()))
 
 
 def _quantised(images: Tensor) -> Tensor:
