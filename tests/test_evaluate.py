@@ -93,7 +93,8 @@ def test_against_training_images_memorisation_is_measured_and_the_classifier_sco
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
     model, data = evaluation.load(checkpoint, "cpu")
     settings = Settings(num_samples=400, split="train")
-    scalars, lines, _ = evaluation.fidelity(evaluation.samples(model, settings), data, settings)
+    reference = evaluation.reference(data, settings)
+    scalars, lines, _ = evaluation.fidelity(evaluation.samples(model, settings), reference, settings)
     assert scalars["real_images"] == 400
     assert set(lines) == {"FD[classifier:digits]", "KD[classifier:digits]", "KD-rbf[classifier:digits]"}
     assert scalars["FD[classifier:digits]"] == lines["FD[classifier:digits]"].values[-1]

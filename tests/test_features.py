@@ -95,7 +95,7 @@ def test_faults_of_a_network_are_told(monkeypatch):
     bright[13, 0, 0, 0] = 255
     for name, images, complaint in (
         ("Square", pictures(), r"Square returned \(20, 1, 8, 8\) for 20 images; it must return features \(20, d\)"),
-        ("Flat", pictures().expand(-1, 3, -1, -1), r"Flat takes no images of shape \(3, 8, 8\): mat1 and mat2"),
+        ("Flat", pictures().expand(-1, 3, -1, -1), r"Flat takes no images of shape \(3, 8, 8\): RuntimeError: mat1"),
         ("Poisoned", bright, "features of image 13 are not finite, nor are those of 0 others"),
         ("Flat", pictures()[:0], "no images"),
     ):
@@ -106,6 +106,27 @@ def test_faults_of_a_network_are_told(monkeypatch):
     for name in ("nonsense", "no.such.Module", "torch.nn.functional.relu", f"{__name__}.Nothing"):
         with pytest.raises(ValueError, match=f"xtractor '{name}'"):
             extractor(name)
+
+
+def test_any_error_of_a_module_of_ones_own_is_a_sentence_that_names_it(monkeypatch, tmp_path):
+    """While it is imported, built, or given images."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "cut_off.py").write_text("class Net(")
+    (tmp_path / "needs_more.py").write_text("import absent_library\n")
+    (tmp_path / "silent.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, images):\n        raise KeyError\n"
+    )
+    for name, said in (
+        ("cut_off.Net", "'cut_off.Net' cannot be imported: SyntaxError: "),
+        (
+            "needs_more.Net",
+            "'needs_more.Net' cannot be imported: ModuleNotFoundError: No module named 'absent_library'",
+        ),
+        ("torch.nn.Linear", "'torch.nn.Linear' cannot be built without arguments: TypeError: "),
+        ("silent.Net", r"silent.Net takes no images of shape \(1, 8, 8\): KeyError$"),
+    ):
+        with pytest.raises(ValueError, match=f"^Extractor {said}"):
+            extractor(name)(pictures())
 
 
 # Real features on disk

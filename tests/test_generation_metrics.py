@@ -143,6 +143,7 @@ def test_faults_are_told_in_a_sentence_by_the_command_line(capsys, tmp_path):
     added = ["--fidelity.every_n_epochs", 1]
     for option, value, said in (
         ("extractor", "nonsense", "There is no extractor 'nonsense'"),
+        ("extractor", "torch.nn.Linear", "Extractor 'torch.nn.Linear' cannot be built without arguments: TypeError"),
         ("extractor", f"{__name__}.Wrong", "Wrong returned (1, 1, 8, 8) for 1 images"),
         ("num_samples", "15", "There are 15 images: too few"),
     ):

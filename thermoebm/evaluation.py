@@ -13,6 +13,7 @@ from thermoebm.data import ImageDataModule
 from thermoebm.gradient_draws import measure
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
+from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM
@@ -70,12 +71,36 @@ def gradient_variance(model: LatentEBM, data: ImageDataModule) -> dict[str, floa
     return scalars
 
 
+class Reference(NamedTuple):
+    """What samples are compared with: real images on features, at some sizes; and remarks in sentences."""
+
+    real: Tensor
+    extractor: Extractor
+    sizes: list[int]
+    remarks: list[str]
+
+
 class Fidelity(NamedTuple):
     """Distances of samples to real images: scalars by name, the lines they come from, and remarks in sentences."""
 
     scalars: dict[str, float]
     lines: dict[str, Extrapolation]
     remarks: list[str]
+
+
+def check(settings: Settings) -> None:
+    """What can be known of settings before any model or image is looked at.
+
+    Raises:
+        ValueError: If there is no such device or extractor, the seed is negative, or the sizes do not do.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no CUDA device here; use --device cpu or auto.")
+    if settings.seed < 0:
+        raise ValueError(f"seed is {settings.seed}; give a number of at least 0.")
+    fit_sizes(settings.num_samples, settings.sizes)
+    if not settings.extractor.startswith("classifier"):  # which may need the data set
+        features.extractor(settings.extractor)
 
 
 def load(path: Path, device: str) -> tuple[LatentEBM, ImageDataModule]:
@@ -96,17 +121,28 @@ def samples(model: LatentEBM, settings: Settings) -> Tensor:
     return generation.draw(model, settings.num_samples, lambda i: settings.stream("samples", i), "samples")
 
 
-def fidelity(fake: Tensor, data: ImageDataModule, settings: Settings) -> Fidelity:
-    """How far generated images (N, C, H, W) are from real ones.
+def reference(data: ImageDataModule, settings: Settings) -> Reference:
+    """Chooses the real images and tries the extractor on one: before anything is sampled.
 
     Raises:
-        ValueError: If there are too few images, or the extractor does not do.
+        ValueError: If there are too few images, or the extractor cannot be had or does not take them.
     """
     split = data.held_out_images if settings.split == "test" else data.train_images
     order = torch.randperm(len(split), generator=randomness.stream("cpu", settings.seed, "evaluate real"))
     real = split[order[: settings.num_samples]]
-    sizes, scaled = fit_sizes(min(len(real), len(fake)), settings.sizes)
+    sizes, scaled = fit_sizes(min(len(real), settings.num_samples), settings.sizes)
     extractor = features.extractor(settings.extractor, data)
+    extractor(real[:1].to(settings.device))
+    return Reference(real, extractor, sizes, [scaled] if scaled else [])
+
+
+def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity:
+    """How far generated images (N, C, H, W) are from real ones.
+
+    Raises:
+        ValueError: If the extractor does not do.
+    """
+    real, extractor, sizes, remarks = reference
     x = extractor.of_real(real, fake.device, "features of real images")
     y = extractor(fake, "features of samples")
     names = extractor.distance_names
@@ -116,12 +152,12 @@ def fidelity(fake: Tensor, data: ImageDataModule, settings: Settings) -> Fidelit
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
-    remarks = [scaled] if scaled else []
     if sizes[0] <= x.shape[1]:
-        remarks.append(
+        remarks = [
+            *remarks,
             f"{names.frechet} is right for the singular covariances of {sizes[0]} images in {x.shape[1]} dimensions, "
-            "but its bias is no straight line in 1/N there: take more images for its N=∞."
-        )
+            "but its bias is no straight line in 1/N there: take more images for its N=∞.",
+        ]
     return Fidelity(scalars | {"real_images": len(real)}, lines, remarks)
 
 

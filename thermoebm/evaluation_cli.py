@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,22 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         checkpoints = find_checkpoints(options.checkpoint)
+        evaluation.check(settings)
         output = _writable(options.output)
     except (ValueError, OSError) as error:
         fail(str(error))
-    results: list[dict[str, Any]] = []
+    results: dict[str, dict[str, Any]] = {}
     failed = False
     for label, path in labels(checkpoints).items():
         say(f"{path} -> {output / label}")
         try:
-            results.append(_evaluate(path, output / label, settings))
-            write_tables(results, settings, output)
-        except (ValueError, OSError) as error:
+            for row in _evaluate(path, output / label, settings):
+                results[label] = row
+                write_tables(list(results.values()), settings, output)
+        except (ValueError, OSError, RuntimeError) as error:  # the last: no memory, no convergence
             failed = True
-            named = str(error) if str(path) in str(error) else f"{path}: {error}"
+            named = str(error) if str(path) in str(error) else f"{path}: {error or type(error).__name__}"
             print(f"error: {' '.join(named.split())}", file=sys.stderr, flush=True)
     if results:
-        say(table(results))
+        say(table(list(results.values())))
         say(f"Everything is in {output}: metrics.json, metrics.csv and a folder of pictures for each checkpoint.")
     if failed:
         raise SystemExit(2)
@@ -130,9 +132,10 @@ def _writable(output: Path) -> Path:
     return output
 
 
-def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
-    """One checkpoint's row, with its lines and remarks; pictures are written as soon as there are images."""
+def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
+    """One checkpoint's row, first without distances and then with them; pictures as soon as there are images."""
     model, data = evaluation.load(path, settings.device)
+    reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with threads(choose_threads(model.generator, 100) if settings.device == "cpu" else torch.get_num_threads()):
         fake = evaluation.samples(model, settings)
@@ -141,21 +144,23 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
         likelihood = evaluation.held_out(model, data, settings)
         gradients = evaluation.gradient_variance(model, data) if settings.gradient_variance else {}
-    scalars, lines, remarks = evaluation.fidelity(fake, data, settings)
-    for remark in remarks:
-        say(remark)
-    extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
-    return {
+    row = {
         "checkpoint": str(path),
         "label": folder.name,
         "split": settings.split,
         "num_samples": settings.num_samples,
-        **scalars,
         **likelihood,
         **gradients,
-        "extrapolations": {name: line._asdict() for name, line in lines.items()},
-        "remarks": remarks,
+        "extrapolations": {},
+        "remarks": reference.remarks,
     }
+    yield row
+    scalars, lines, remarks = evaluation.fidelity(fake, reference, settings)
+    for remark in remarks:
+        say(remark)
+    extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
+    fitted = {name: line._asdict() for name, line in lines.items()}
+    yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:

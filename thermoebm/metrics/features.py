@@ -9,7 +9,6 @@
 All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
 """
 
-import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -102,10 +101,9 @@ class Extractor:
             features = self.network(batch)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # it is anyone's code
             raise ValueError(
-                f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {reason}"
+                f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {_told(error)}"
             ) from error
         if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != len(batch):
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -148,19 +146,30 @@ class Pixels(nn.Module):
 
 def _by_class_path(name: str) -> nn.Module:
     module, _, attribute = name.rpartition(".")
-    found = None
-    with contextlib.suppress(ImportError, AttributeError, ValueError):
-        found = getattr(importlib.import_module(module), attribute)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None) if module else None
+    except Exception as error:  # it is anyone's code, here and below
+        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise ValueError(f"Extractor '{name}' cannot be imported: {_told(error)}") from error
+        found = None
     if found is None:
         raise ValueError(
             f"There is no extractor '{name}'; choose inception, classifier, pixels or the class path of an nn.Module."
         )
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a network without weights of its own is the same each time
-        network = found() if isinstance(found, type) and issubclass(found, nn.Module) else None
-    if network is None:
-        raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
+        try:
+            network = found()
+        except Exception as error:
+            raise ValueError(f"Extractor '{name}' cannot be built without arguments: {_told(error)}") from error
     return network.requires_grad_(False)
+
+
+def _told(error: Exception) -> str:
+    """The first line of an error, after its kind."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _code(network: nn.Module) -> str:
