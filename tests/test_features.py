@@ -236,8 +236,10 @@ def test_faults_of_the_classifier_are_told(monkeypatch):
 
     class Unlabelled(Digits):
         def read(self):
+            assert self.num_train == 100, "no more than the run's own images is decoded"
             train, held_out = super().read()
             return train._replace(labels=None), held_out._replace(labels=None)
 
-    with pytest.raises(ValueError, match="unlabelled has no labels"):
-        extractor("classifier", Unlabelled())
+    said = "^unlabelled has no labels to train a classifier on; choose another extractor, for instance pixels.$"
+    with pytest.raises(ValueError, match=said):
+        extractor("classifier", Unlabelled(num_train=100))
