@@ -160,6 +160,16 @@ def test_bits_of_a_uniform_density_are_eight_and_change_with_one_nat_per_dimensi
     assert bits_per_dimension(uniform - 5, 5) == pytest.approx(8 + 1 / math.log(2))
 
 
+def test_the_table_shows_no_error_where_none_is_right(checkpoint, tmp_path, capsys):
+    """64 pixels, of subsets of 64 images at least: null in the JSON, words in the table."""
+    sizes = ["--extractor", "pixels", "--sizes", "64", "150", "297"]
+    main(["--checkpoint", str(checkpoint), "--output", str(tmp_path), *FEATURES, *sizes])
+    (result,) = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert result["FD[pixels]_inf_se"] is None
+    assert "singular covariances of 64 images in 64 dimensions" in result["remarks"][0]
+    assert f"{result['FD[pixels]_inf']:.4g} (biased: smallest N ≤ d)" in capsys.readouterr().out
+
+
 # Paths
 
 

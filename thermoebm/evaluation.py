@@ -142,23 +142,17 @@ def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity
     Raises:
         ValueError: If the extractor does not do.
     """
-    real, extractor, sizes, remarks = reference
+    real, extractor, sizes, scaled = reference
     x = extractor.of_real(real, fake.device, "features of real images")
     y = extractor(fake, "features of samples")
     names = extractor.distance_names
-    scalars, lines = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
+    scalars, lines, remarks = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
     if settings.split == "train":  # memorised are training images
         scalars[names.mifid] = mifid(x, y).item()
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
-    if sizes[0] <= x.shape[1]:
-        remarks = [
-            *remarks,
-            f"{names.frechet} is right for the singular covariances of {sizes[0]} images in {x.shape[1]} dimensions, "
-            "but its bias is no straight line in 1/N there: take more images for its N=∞.",
-        ]
-    return Fidelity(scalars | {"real_images": len(real)}, lines, remarks)
+    return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + remarks)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from thermoebm import evaluation
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cost import choose_threads
 from thermoebm.evaluation import Settings
-from thermoebm.metrics.summary import extrapolation_figure
+from thermoebm.metrics.summary import extrapolation_figure, plus_minus
 from thermoebm.terminal import fail, quieten, say
 from thermoebm.threads import threads
 
@@ -200,7 +200,7 @@ def table(results: list[dict[str, Any]]) -> str:
     for row in results:
         cells = [row["label"]]
         for name in distances:
-            cells.append(f"{row[f'{name}_inf']:.4g} ± {row[f'{name}_inf_se']:.1g}" if f"{name}_inf" in row else "")
+            cells.append(plus_minus(row[f"{name}_inf"], row[f"{name}_inf_se"]) if f"{name}_inf" in row else "")
         cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
         cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
         lines.append(cells)
