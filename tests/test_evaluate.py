@@ -13,9 +13,11 @@ from torch import nn
 
 from tests.oracle import LinearGaussian
 from thermoebm import evaluation
+from thermoebm.callbacks.gradient_variance import report_scalars
 from thermoebm.evaluation import Settings, bits_per_dimension
 from thermoebm.evaluation_cli import find_checkpoints, labels, main, table
 from thermoebm.gradient_draws import measure
+from thermoebm.gradients import networks
 from thermoebm.metrics import classifier
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
@@ -184,14 +186,41 @@ def test_checkpoints_are_found_in_folders_and_named_apart(tmp_path):
     assert list(labels([one, *paths])) == ["digits-0-epoch=3", "digits-0", "digits-1", "digits-0-2"]
 
 
-def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path):
-    """The row holds what measuring the loaded model on the held-out loader gives, and both noises make the total."""
-    main(["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), *FEATURES, "--gradient_variance"])
-    (row,) = csv.DictReader((tmp_path / "out" / "metrics.csv").read_text("utf-8").splitlines())
+def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path, capsys):
+    """The row holds what measuring the loaded model on the held-out loader gives, and both noises make the total.
+
+    Across parameters is by hand over the same draws.
+    """
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), *FEATURES, "--gradient_variance"]
+    main([*arguments, "--seed", "3"])
+    (row,) = csv.DictReader((tmp_path / "metrics.csv").read_text("utf-8").splitlines())
     model, data = evaluation.load(checkpoint, "cpu")
-    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
+    drawn = []
+    state = measure(
+        model,
+        data.test_dataloader(),
+        name="evaluate gradient variance",
+        counters=(3,),
+        observe=lambda gradient: drawn.append([g.flatten().double() for g in gradient]),
+    )
+    report, table = state.report(), capsys.readouterr().out
     for network in ("energy", "generator", "both"):
         names = {q: float(row[f"gradient_variance/per_parameter/{q}/{network}"]) for q in ("total", "data", "sampler")}
         assert names["total"] == report[network]["total"].value > 0
         assert names["total"] == pytest.approx(names["data"] + names["sampler"], rel=1e-6)
         assert float(row[f"gradient_variance/per_parameter/total_se/{network}"]) > 0
+        assert (", ".join(f"{value:.3g}" for value in names.values()) in table) == (network != "both")
+        members = networks(state.names)[network]
+        flat = torch.stack([torch.cat([gradient[i] for i in members]) for gradient in drawn])
+        for kind, value in (("variance", flat.var(1, correction=0)), ("mean", flat.mean(1))):
+            assert float(row[f"gradient_{kind}/across_parameters/{network}"]) == pytest.approx(
+                value.mean().item(), rel=1e-3
+            )
+    assert len(drawn) == 32
+    assert report_scalars(report, state.names).keys() <= row.keys()
+
+
+def test_gradient_variance_has_the_seed_of_the_evaluation(checkpoint):
+    model, data = evaluation.load(checkpoint, "cpu")
+    first, second = (evaluation.gradient_variance(model, data, Settings(seed=seed)) for seed in (0, 1))
+    assert all(first[name] != second[name] for name in first if name.endswith("/both"))

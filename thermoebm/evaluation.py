@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from thermoebm import evidence, generation, randomness, runs
+from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.data import ImageDataModule
 from thermoebm.gradient_draws import measure
 from thermoebm.metrics import features
@@ -57,18 +58,21 @@ class Settings:
         return randomness.stream(self.device, self.seed, f"evaluate {name}", *counters)
 
 
-def gradient_variance(model: LatentEBM, data: ImageDataModule) -> dict[str, float]:
-    """``per_parameter`` gradient variance on held-out images, for each network and tensor, with standard errors.
+def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, float]:
+    """The gradient variances of held-out batches, under the names that training logs.
 
-    The names are those that training logs (see :class:`thermoebm.callbacks.GradientVariance`).
+    See :class:`thermoebm.callbacks.GradientVariance`; ``across_parameters`` is averaged over the draws that
+    ``per_parameter`` is estimated from.
     """
-    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
-    scalars: dict[str, float] = {}
-    for member, quantities in report.items():
-        for quantity, estimate in quantities.items():
-            scalars[f"gradient_variance/per_parameter/{quantity}/{member}"] = estimate.value
-            scalars[f"gradient_variance/per_parameter/{quantity}_se/{member}"] = estimate.standard_error
-    return scalars
+    across = AcrossParameters([name for name, parameter in model.named_parameters() if parameter.requires_grad])
+    state = measure(
+        model,
+        data.test_dataloader(),
+        name="evaluate gradient variance",
+        counters=(settings.seed,),
+        observe=across.update,
+    )
+    return across.scalars() | report_scalars(state.report(), state.names)
 
 
 class Reference(NamedTuple):

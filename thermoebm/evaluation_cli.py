@@ -21,6 +21,11 @@ from thermoebm.metrics.summary import extrapolation_figure, plus_minus
 from thermoebm.terminal import fail, quieten, say
 from thermoebm.threads import threads
 
+# What the table shows of the gradient's variance.
+_GRADIENT = "gradient_variance/per_parameter/{}/{}"
+_NETWORKS = ("energy", "generator")
+_PARTS = ("total", "data", "sampler")
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -143,7 +148,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
         pairs = evaluation.reconstruction_pairs(model, data, settings)
         save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
         likelihood = evaluation.held_out(model, data, settings)
-        gradients = evaluation.gradient_variance(model, data) if settings.gradient_variance else {}
+        gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
     row = {
         "checkpoint": str(path),
         "label": folder.name,
@@ -196,16 +201,23 @@ def table(results: list[dict[str, Any]]) -> str:
     """One line a checkpoint, and what the columns mean."""
     distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
     heads = ["checkpoint", *(f"{name} N=∞" for name in distances)]
-    lines = [[*heads, "reconstruction", "evidence", "left, right sum", "bits/dim"]]
+    heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]
+    gradients = any(_GRADIENT.format("total", "both") in row for row in results)
+    lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
     for row in results:
         cells = [row["label"]]
         for name in distances:
             cells.append(plus_minus(row[f"{name}_inf"], row[f"{name}_inf_se"]) if f"{name}_inf" in row else "")
         cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
         cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
+        for network in _NETWORKS if gradients else ():
+            cells.append(", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS))
         lines.append(cells)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
     kernel = "Kernel distances are unbiased at every N: their N=∞ estimates the same as all images, with more noise."
-    return "\n".join(["", *text, "", *notes, "± is one standard error over images.", kernel])
+    plain = ["± is one standard error over images.", kernel]
+    if gradients:
+        plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
+    return "\n".join(["", *text, "", *notes, *plain])
