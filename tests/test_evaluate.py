@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from tests.oracle import LinearGaussian
 from thermoebm import evaluation
 from thermoebm.callbacks.gradient_variance import report_scalars
+from thermoebm.data import Digits
 from thermoebm.evaluation import Settings, bits_per_dimension
 from thermoebm.evaluation_cli import find_checkpoints, labels, main, table
 from thermoebm.gradient_draws import measure
@@ -83,7 +85,7 @@ def test_the_same_command_gives_the_same_numbers(checkpoint, first, tmp_path):
 
 
 def test_samples_do_not_depend_on_how_many_are_drawn(checkpoint):
-    model, _ = evaluation.load(checkpoint, "cpu")
+    model, _ = evaluation.load(checkpoint, Settings())
     many, few = (evaluation.samples(model, Settings(num_samples=count)) for count in (260, 30))
     assert many.shape == (260, 1, 8, 8)
     assert torch.equal(many[:30], few)
@@ -93,7 +95,7 @@ def test_samples_do_not_depend_on_how_many_are_drawn(checkpoint):
 def test_against_training_images_memorisation_is_measured_and_the_classifier_scores(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path))
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
-    model, data = evaluation.load(checkpoint, "cpu")
+    model, data = evaluation.load(checkpoint, Settings())
     settings = Settings(num_samples=400, split="train")
     reference = evaluation.reference(data, settings)
     scalars, lines, _ = evaluation.fidelity(evaluation.samples(model, settings), reference, settings)
@@ -175,6 +177,26 @@ def test_the_table_shows_no_error_where_none_is_right(checkpoint, tmp_path, caps
 # Paths
 
 
+def with_data(checkpoint, path, **described) -> Path:
+    """A checkpoint whose config names another data set."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["config"]["data"] = described
+    torch.save(content, path)
+    return path
+
+
+def test_the_images_may_have_moved_since_training(checkpoint, tmp_path):
+    images = Digits().train_images.numpy()
+    np.savez(tmp_path / "here.npz", train=images[:200], test=images[200:300])
+    path = with_data(
+        checkpoint, tmp_path / "a.ckpt", class_path="thermoebm.data.Arrays", init_args={"root": "gone.npz"}
+    )
+    _, data = evaluation.load(path, Settings(root=str(tmp_path / "here.npz")))
+    assert np.array_equal(data.held_out_images, images[200:300])
+    with pytest.raises(ValueError, match=r"gone\.npz"):
+        evaluation.load(path, Settings())
+
+
 def test_checkpoints_are_found_in_folders_and_named_apart(tmp_path):
     paths = [tmp_path / "runs" / name / "checkpoints" / "last.ckpt" for name in ("digits/0", "digits/1", "x/digits/0")]
     for path in paths:
@@ -194,7 +216,7 @@ def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path, ca
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), *FEATURES, "--gradient_variance"]
     main([*arguments, "--seed", "3"])
     (row,) = csv.DictReader((tmp_path / "metrics.csv").read_text("utf-8").splitlines())
-    model, data = evaluation.load(checkpoint, "cpu")
+    model, data = evaluation.load(checkpoint, Settings())
     drawn = []
     state = measure(
         model,
@@ -221,6 +243,6 @@ def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path, ca
 
 
 def test_gradient_variance_has_the_seed_of_the_evaluation(checkpoint):
-    model, data = evaluation.load(checkpoint, "cpu")
+    model, data = evaluation.load(checkpoint, Settings())
     first, second = (evaluation.gradient_variance(model, data, Settings(seed=seed)) for seed in (0, 1))
     assert all(first[name] != second[name] for name in first if name.endswith("/both"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.test_evaluate import FEATURES
+from tests.test_evaluate import FEATURES, with_data
 from thermoebm import evaluation
 from thermoebm.evaluation_cli import main
 
@@ -103,6 +103,18 @@ def test_faults_that_show_on_the_data_name_the_checkpoint(capsys, checkpoint, tm
     told = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path, *FEATURES, *arguments)
     assert told.startswith(f"error: {checkpoint}: ")
     assert said in told
+
+
+@pytest.mark.usefixtures("never_sampled")
+def test_nothing_is_downloaded_against_the_users_will(capsys, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda *_, **__: pytest.fail("downloads"))
+    path = with_data(checkpoint, tmp_path / "mnist.ckpt", class_path="thermoebm.data.MNIST")
+    folder = tmp_path / "elsewhere"
+    arguments = ["--checkpoint", path, "--output", tmp_path / "out", "--root", folder]
+    told = refused(capsys, *arguments, "--no_download", *FEATURES)
+    assert told.startswith(f"error: {path}: ")
+    assert "downloading is off" in told
+    assert str(folder) in told
 
 
 @pytest.mark.parametrize("error", [torch.linalg.LinAlgError, torch.OutOfMemoryError, ValueError])

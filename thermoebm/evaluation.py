@@ -41,6 +41,8 @@ class Settings:
         seed: Of all noise and subsets.
         device: Where it is computed.
         gradient_variance: Measure the variance of the learning gradient on held-out images too.
+        root: Folder or file of the real images; None: where they were when the model was trained.
+        download: Whether data sets that are absent may be downloaded, if the checkpoint's config allows it.
     """
 
     num_samples: int = 4500
@@ -52,6 +54,8 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     gradient_variance: bool = False
+    root: str | None = None
+    download: bool = True
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         """The random stream for one named use."""
@@ -107,13 +111,14 @@ def check(settings: Settings) -> None:
         features.extractor(settings.extractor)
 
 
-def load(path: Path, device: str) -> tuple[LatentEBM, ImageDataModule]:
+def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
     """The model of a checkpoint and its data set, from nothing but the checkpoint and the data.
 
     Raises:
         ValueError: If either cannot be had; the checkpoint is named.
     """
-    model, data = runs.load_model(path).to(device), runs.load_data(path)
+    fields = ({"root": settings.root} if settings.root else {}) | ({} if settings.download else {"download": False})
+    model, data = runs.load_model(path).to(settings.device), runs.load_data(path, **fields)
     data.prepare_data()
     data.setup()
     model.check_images(data.image_shape)

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.seed,
         ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
         options.gradient_variance,
+        options.root,
+        not options.no_download,
     )
     try:
         checkpoints = find_checkpoints(options.checkpoint)
@@ -86,6 +88,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
     parser.add_argument("--evidence_images", type=_positive, default=defaults.evidence_images, help="at most so many")
     parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
+    parser.add_argument("--root", help="where the real images are, if not where they were in training")
+    parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
@@ -139,7 +143,7 @@ def _writable(output: Path) -> Path:
 
 def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
     """One checkpoint's row, first without distances and then with them; pictures as soon as there are images."""
-    model, data = evaluation.load(path, settings.device)
+    model, data = evaluation.load(path, settings)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with threads(choose_threads(model.generator, 100) if settings.device == "cpu" else torch.get_num_threads()):
