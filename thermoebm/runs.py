@@ -5,6 +5,7 @@ RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ck
 
 import itertools
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def load_model(path: str | Path) -> LatentEBM:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    model: LatentEBM = _build(path, "model", LatentEBM)
+    with warnings.catch_warnings():  # told when it was trained
+        warnings.filterwarnings("ignore", "eta = .* changes the logged nll and no gradient")
+        model: LatentEBM = _build(path, "model", LatentEBM)
     model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
     return model.eval()
 
