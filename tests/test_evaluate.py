@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.oracle import LinearGaussian
 from thermoebm import evaluation
+from thermoebm.callbacks.gradient_variance import report_scalars
+from thermoebm.data import Digits
 from thermoebm.evaluation import Settings, bits_per_dimension
 from thermoebm.evaluation_cli import find_checkpoints, labels, main, table
 from thermoebm.gradient_draws import measure
+from thermoebm.gradients import networks
 from thermoebm.metrics import classifier
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
@@ -73,7 +77,7 @@ def test_the_same_command_gives_the_same_numbers(checkpoint, first, tmp_path):
 
 
 def test_samples_do_not_depend_on_how_many_are_drawn(checkpoint):
-    model, _ = evaluation.load(checkpoint, "cpu")
+    model, _ = evaluation.load(checkpoint, Settings())
     many, few = (evaluation.samples(model, Settings(num_samples=count)) for count in (260, 30))
     assert many.shape == (260, 1, 8, 8)
     assert torch.equal(many[:30], few)
@@ -83,9 +87,10 @@ def test_samples_do_not_depend_on_how_many_are_drawn(checkpoint):
 def test_against_training_images_memorisation_is_measured_and_the_classifier_scores(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setenv("THERMOEBM_CACHE", str(tmp_path))
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
-    model, data = evaluation.load(checkpoint, "cpu")
+    model, data = evaluation.load(checkpoint, Settings())
     settings = Settings(num_samples=400, split="train")
-    scalars, lines, _ = evaluation.fidelity(evaluation.samples(model, settings), data, settings)
+    reference = evaluation.reference(data, settings)
+    scalars, lines, _ = evaluation.fidelity(evaluation.samples(model, settings), reference, settings)
     assert scalars["real_images"] == 400
     assert set(lines) == {"FD[classifier:digits]", "KD[classifier:digits]", "KD-rbf[classifier:digits]"}
     assert scalars["FD[classifier:digits]"] == lines["FD[classifier:digits]"].values[-1]
@@ -151,7 +156,37 @@ def test_bits_of_a_uniform_density_are_eight_and_change_with_one_nat_per_dimensi
     assert bits_per_dimension(uniform - 5, 5) == pytest.approx(8 + 1 / math.log(2))
 
 
+def test_the_table_shows_no_error_where_none_is_right(checkpoint, tmp_path, capsys):
+    """64 pixels, of subsets of 64 images at least: null in the JSON, words in the table."""
+    sizes = ["--extractor", "pixels", "--sizes", "64", "150", "297"]
+    main(["--checkpoint", str(checkpoint), "--output", str(tmp_path), *FEATURES, *sizes])
+    (result,) = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert result["FD[pixels]_inf_se"] is None
+    assert "singular covariances of 64 images in 64 dimensions" in result["remarks"][0]
+    assert f"{result['FD[pixels]_inf']:.4g} (biased: smallest N ≤ d)" in capsys.readouterr().out
+
+
 # Paths
+
+
+def with_data(checkpoint, path, **described) -> Path:
+    """A checkpoint whose config names another data set."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["config"]["data"] = described
+    torch.save(content, path)
+    return path
+
+
+def test_the_images_may_have_moved_since_training(checkpoint, tmp_path):
+    images = Digits().train_images.numpy()
+    np.savez(tmp_path / "here.npz", train=images[:200], test=images[200:300])
+    path = with_data(
+        checkpoint, tmp_path / "a.ckpt", class_path="thermoebm.data.Arrays", init_args={"root": "gone.npz"}
+    )
+    _, data = evaluation.load(path, Settings(root=str(tmp_path / "here.npz")))
+    assert np.array_equal(data.held_out_images, images[200:300])
+    with pytest.raises(ValueError, match=r"gone\.npz"):
+        evaluation.load(path, Settings())
 
 
 def test_checkpoints_are_found_in_folders_and_named_apart(tmp_path):
@@ -165,14 +200,41 @@ def test_checkpoints_are_found_in_folders_and_named_apart(tmp_path):
     assert list(labels([one, *paths])) == ["digits-0-epoch=3", "digits-0", "digits-1", "digits-0-2"]
 
 
-def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path):
-    """The row holds what measuring the loaded model on the held-out loader gives, and both noises make the total."""
-    main(["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), *FEATURES, "--gradient_variance"])
-    (row,) = csv.DictReader((tmp_path / "out" / "metrics.csv").read_text("utf-8").splitlines())
-    model, data = evaluation.load(checkpoint, "cpu")
-    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
+def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path, capsys):
+    """The row holds what measuring the loaded model on the held-out loader gives, and both noises make the total.
+
+    Across parameters is by hand over the same draws.
+    """
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), *FEATURES, "--gradient_variance"]
+    main([*arguments, "--seed", "3"])
+    (row,) = csv.DictReader((tmp_path / "metrics.csv").read_text("utf-8").splitlines())
+    model, data = evaluation.load(checkpoint, Settings())
+    drawn = []
+    state = measure(
+        model,
+        data.test_dataloader(),
+        name="evaluate gradient variance",
+        counters=(3,),
+        observe=lambda gradient: drawn.append([g.flatten().double() for g in gradient]),
+    )
+    report, table = state.report(), capsys.readouterr().out
     for network in ("energy", "generator", "both"):
         names = {q: float(row[f"gradient_variance/per_parameter/{q}/{network}"]) for q in ("total", "data", "sampler")}
         assert names["total"] == report[network]["total"].value > 0
         assert names["total"] == pytest.approx(names["data"] + names["sampler"], rel=1e-6)
         assert float(row[f"gradient_variance/per_parameter/total_se/{network}"]) > 0
+        assert (", ".join(f"{value:.3g}" for value in names.values()) in table) == (network != "both")
+        members = networks(state.names)[network]
+        flat = torch.stack([torch.cat([gradient[i] for i in members]) for gradient in drawn])
+        for kind, value in (("variance", flat.var(1, correction=0)), ("mean", flat.mean(1))):
+            assert float(row[f"gradient_{kind}/across_parameters/{network}"]) == pytest.approx(
+                value.mean().item(), rel=1e-3
+            )
+    assert len(drawn) == 32
+    assert report_scalars(report, state.names).keys() <= row.keys()
+
+
+def test_gradient_variance_has_the_seed_of_the_evaluation(checkpoint):
+    model, data = evaluation.load(checkpoint, Settings())
+    first, second = (evaluation.gradient_variance(model, data, Settings(seed=seed)) for seed in (0, 1))
+    assert all(first[name] != second[name] for name in first if name.endswith("/both"))

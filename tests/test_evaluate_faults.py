@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from tests.test_evaluate import FEATURES
+from tests.test_evaluate import FEATURES, with_data
+from thermoebm import evaluation
 from thermoebm.evaluation_cli import main
 
 
 class Wrong(nn.Module):
     def forward(self, images):
         return images
+
+
+class Broken(nn.Module):
+    def forward(self, images):
+        return images + "a"
 
 
 class Poisoned(nn.Module):
@@ -50,23 +56,103 @@ def test_faults_of_paths_are_told_before_anything_is_written(capsys, tmp_path, c
     assert not output.exists()
 
 
+@pytest.fixture
+def never_sampled(monkeypatch):
+    """Whoever samples fails."""
+    monkeypatch.setattr(evaluation, "samples", lambda *_: pytest.fail("sampled before the fault was told"))
+
+
+@pytest.mark.usefixtures("never_sampled")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--extractor", f"{__name__}.Wrong"], "Wrong returned (250, 1, 8, 8) for 250 images; it must return features"),
-        (["--extractor", f"{__name__}.Poisoned"], "features of image 0 are not finite"),
-        (["--extractor", "nonsense"], "There is no extractor 'nonsense'; choose inception, classifier or"),
+        (["--extractor", "nonsense"], "There is no extractor 'nonsense'; choose inception, classifier,"),
         (["--extractor", "inception:absent.pth"], "There are no weights absent.pth: put https://"),
-        (["--sizes", "500", "600", "700"], "There are 297 images, fewer than the smallest size, 500."),
+        (
+            ["--extractor", "torch.nn.Linear"],
+            "Extractor 'torch.nn.Linear' cannot be built without arguments: TypeError",
+        ),
         (["--num_samples", "15"], "There are 15 images: too few to extrapolate from."),
+        (["--sizes", "500", "600", "700"], "There are 300 images, fewer than the smallest size, 500."),
+        (["--seed", "-1"], "seed is -1; give a number of at least 0."),
+        pytest.param(
+            ["--device", "cuda"],
+            "There is no CUDA device here; use --device cpu or auto.",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
     ],
 )
-def test_faults_of_the_measurement_name_the_checkpoint(capsys, checkpoint, tmp_path, arguments, said):
-    """The pictures that were made before it are kept."""
+def test_faults_of_settings_are_told_once_before_anything(capsys, checkpoint, tmp_path, arguments, said):
+    output = tmp_path / "out"
+    told = refused(capsys, "--checkpoint", checkpoint, checkpoint, "--output", output, *FEATURES, *arguments)
+    assert told.startswith(f"error: {said}")
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("never_sampled")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--extractor", f"{__name__}.Wrong"], "Wrong returned (1, 1, 8, 8) for 1 images; it must return features"),
+        (["--extractor", f"{__name__}.Poisoned"], "features of image 0 are not finite"),
+        (["--extractor", f"{__name__}.Broken"], "Broken takes no images of shape (1, 8, 8): TypeError: "),
+        (["--sizes", "298", "299", "300"], "There are 297 images, fewer than the smallest size, 298."),
+    ],
+)
+def test_faults_that_show_on_the_data_name_the_checkpoint(capsys, checkpoint, tmp_path, arguments, said):
     told = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path, *FEATURES, *arguments)
     assert told.startswith(f"error: {checkpoint}: ")
     assert said in told
-    assert {path.name for path in (tmp_path / "alone-7").iterdir()} >= {"samples.png", "reconstructions.png"}
+
+
+@pytest.mark.usefixtures("never_sampled")
+def test_nothing_is_downloaded_against_the_users_will(capsys, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda *_, **__: pytest.fail("downloads"))
+    path = with_data(checkpoint, tmp_path / "mnist.ckpt", class_path="thermoebm.data.MNIST")
+    folder = tmp_path / "elsewhere"
+    arguments = ["--checkpoint", path, "--output", tmp_path / "out", "--root", folder]
+    told = refused(capsys, *arguments, "--no_download", *FEATURES)
+    assert told.startswith(f"error: {path}: ")
+    assert "downloading is off" in told
+    assert str(folder) in told
+
+
+@pytest.mark.parametrize("error", [torch.linalg.LinAlgError, torch.OutOfMemoryError, ValueError])
+def test_what_fails_late_costs_neither_the_evidence_nor_the_other_checkpoints(
+    capsys, checkpoint, tmp_path, monkeypatch, error
+):
+    """The distances of the first of two fail: its row has the rest, the second's all of it."""
+    first = tmp_path / "first.ckpt"
+    first.write_bytes(checkpoint.read_bytes())
+    outcomes = iter([error("did not converge\nin 30 steps")])
+    summarise = evaluation.summarise
+
+    def once(*arguments):
+        for outcome in outcomes:
+            raise outcome
+        return summarise(*arguments)
+
+    monkeypatch.setattr(evaluation, "summarise", once)
+    out = tmp_path / "out"
+    told = refused(
+        capsys,
+        "--checkpoint",
+        first,
+        checkpoint,
+        "--output",
+        out,
+        *FEATURES,
+        "--gradient_variance",
+        "--num_samples",
+        200,
+    )
+    assert told == f"error: {first}: did not converge in 30 steps\n"
+    failed, whole = csv.DictReader((out / "metrics.csv").read_text("utf-8").splitlines())
+    assert failed["checkpoint"] == str(first)
+    distance = "FD[tests.extractors.Flat]_inf"
+    assert (failed[distance], float(whole[distance]) > 0) == ("", True)
+    for name in ("evidence", "reconstruction_error", "gradient_variance/per_parameter/total/both"):
+        assert failed[name] == whole[name] != ""
 
 
 def test_what_was_computed_before_and_after_a_bad_checkpoint_is_kept(capsys, checkpoint, tmp_path):

@@ -1,6 +1,6 @@
 """Features by name: their caches, what they are called, and the faults of networks and files."""
 
-import hashlib
+import importlib
 import subprocess
 import sys
 
@@ -70,7 +70,11 @@ def test_faults_of_a_network_are_told(monkeypatch):
     bright[13, 0, 0, 0] = 255
     for name, images, complaint in (
         ("Square", pictures(), r"Square returned \(20, 1, 8, 8\) for 20 images; it must return features \(20, d\)"),
-        ("Linear", pictures().expand(-1, 3, -1, -1), r"Linear takes no images of shape \(3, 8, 8\): mat1 and mat2"),
+        (
+            "Linear",
+            pictures().expand(-1, 3, -1, -1),
+            r"Linear takes no images of shape \(3, 8, 8\): RuntimeError: mat1",
+        ),
         ("Poisoned", bright, "features of image 13 are not finite, nor are those of 0 others"),
         ("Linear", pictures()[:0], "no images"),
     ):
@@ -81,6 +85,27 @@ def test_faults_of_a_network_are_told(monkeypatch):
     for name in ("nonsense", "no.such.Module", "torch.nn.functional.relu", "tests.extractors.Nothing"):
         with pytest.raises(ValueError, match=f"xtractor '{name}'"):
             extractor(name)
+
+
+def test_any_error_of_a_module_of_ones_own_is_a_sentence_that_names_it(monkeypatch, tmp_path):
+    """While it is imported, built, or given images."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "cut_off.py").write_text("class Net(")
+    (tmp_path / "needs_more.py").write_text("import absent_library\n")
+    (tmp_path / "silent.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, images):\n        raise KeyError\n"
+    )
+    for name, said in (
+        ("cut_off.Net", "'cut_off.Net' cannot be imported: SyntaxError: "),
+        (
+            "needs_more.Net",
+            "'needs_more.Net' cannot be imported: ModuleNotFoundError: No module named 'absent_library'",
+        ),
+        ("torch.nn.Linear", "'torch.nn.Linear' cannot be built without arguments: TypeError: "),
+        ("silent.Net", r"silent.Net takes no images of shape \(1, 8, 8\): KeyError$"),
+    ):
+        with pytest.raises(ValueError, match=f"^Extractor {said}"):
+            extractor(name)(pictures())
 
 
 # Real features on disk
@@ -109,6 +134,24 @@ def test_real_features_are_those_of_these_images_and_this_network(monkeypatch, c
         monkeypatch.setattr(features, "_PREPROCESSING", "none")
     assert torch.equal(network.of_real(images), network(images))
     assert Linear.calls > before + 1
+
+
+def test_real_features_are_those_of_the_code_as_it_is_now(monkeypatch, tmp_path):
+    """Another ``forward`` of the same layers, in the file that the class path names."""
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for factor in (1, -2):
+        (tmp_path / "edited.py").write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def forward(self, images):\n"
+            f"        return {factor} * images.flatten(1)\n"
+        )
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "edited", raising=False)
+        found.append(extractor("edited.Net").of_real(pictures()))
+    assert torch.equal(found[1], -2 * found[0])
+    monkeypatch.delitem(sys.modules, "edited")
 
 
 # The classifier
@@ -172,51 +215,10 @@ def test_faults_of_the_classifier_are_told(monkeypatch):
 
     class Unlabelled(Digits):
         def read(self):
+            assert self.num_train == 100, "no more than the run's own images is decoded"
             train, held_out = super().read()
             return train._replace(labels=None), held_out._replace(labels=None)
 
-    with pytest.raises(ValueError, match="unlabelled has no labels"):
-        extractor("classifier", Unlabelled())
-
-
-# Inception
-
-
-def test_inception_weights_that_are_absent_or_damaged_are_told_in_a_sentence(monkeypatch, tmp_path):
-    url = features._INCEPTION_URL
-    with pytest.raises(ValueError, match=f"There are no weights {tmp_path}/w.pth: put {url} there"):
-        extractor(f"inception:{tmp_path}/w.pth")
-    (tmp_path / "w.pth").write_bytes(b"half of it")
-    found = hashlib.sha256(b"half of it").hexdigest()[:8]
-    with pytest.raises(ValueError, match=f"w.pth is damaged or another file .*begins with {found}, not 6726825d"):
-        extractor(f"inception:{tmp_path}/w.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(features, "_INCEPTION_URL", "file:///nowhere/weights-inception.pth")
-    with pytest.raises(ValueError, match=rf"\(URLError\): put file:.* at {tmp_path}/hub/checkpoints/weights-inception"):
-        extractor("inception")
-
-
-def test_inception_receives_the_pixels_of_torch_fidelity(monkeypatch, tmp_path):
-    """With a stand-in for its layers: bytes 0 to 255, grey over three channels, and logits without their bias."""
-
-    class Layers(nn.Module):
-        def __init__(self, name, wanted, path):
-            super().__init__()
-            assert (name, wanted) == ("inception-v3-compat", ["2048"])
-            self.fc = nn.Linear(3, 2)
-
-        def forward(self, x):
-            assert x.dtype == torch.uint8
-            return (x[:, :, 0, 0].float(),)
-
-    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Layers)
-    (tmp_path / "w.pth").write_bytes(b"weights")
-    monkeypatch.setattr(features, "_INCEPTION_SHA256", hashlib.sha256(b"weights").hexdigest())
-    network = extractor(f"inception:{tmp_path}/w.pth")
-    assert network.name == "inception"
-    images = pictures()
-    assert torch.equal(network(images), images[:, :, 0, 0].float().expand(-1, 3))
-    assert torch.equal(network(images.expand(-1, 3, -1, -1)), network(images))
-    torch.testing.assert_close(network.head(network(images)), network(images) @ network.network.layers.fc.weight.T)
-    with pytest.raises(ValueError, match="1 or 3 channels, not 2"):
-        network(images.expand(-1, 2, -1, -1))
+    said = "^unlabelled has no labels to train a classifier on; choose another extractor, for instance pixels.$"
+    with pytest.raises(ValueError, match=said):
+        extractor("classifier", Unlabelled(num_train=100))

@@ -105,6 +105,15 @@ def test_training_is_bit_for_bit_the_same_without_it(small_model):
         assert torch.equal(a, b)
 
 
+def test_a_biased_intercept_is_remarked_once_and_has_no_standard_error(small_model, capsys):
+    """Sixteen features, of subsets of 16 images at least."""
+    train(small_model(), callback(sizes=[16, 40, 80], every_n_epochs=1), log := Log(), epochs=2)
+    assert capsys.readouterr().out.count("singular covariances of 16 images in 16 dimensions") == 1
+    for epoch in log.epochs:
+        assert math.isnan(epoch["fidelity/FD[tests.extractors.Flat]_inf_se"])
+        assert math.isfinite(epoch["fidelity/FD[tests.extractors.Flat]_inf"])
+
+
 def test_faults_are_told_before_training(small_model, capsys):
     for arguments, said in (
         ({"sizes": [400, 500, 600]}, "There are 80 images, fewer than the smallest size, 400"),
@@ -131,6 +140,7 @@ def test_faults_are_told_in_a_sentence_by_the_command_line(capsys, tmp_path):
     added = ["--fidelity.every_n_epochs", 1]
     for option, value, said in (
         ("extractor", "nonsense", "There is no extractor 'nonsense'"),
+        ("extractor", "torch.nn.Linear", "Extractor 'torch.nn.Linear' cannot be built without arguments: TypeError"),
         ("extractor", "tests.extractors.Square", "Square returned (1, 1, 8, 8) for 1 images"),
         ("num_samples", "15", "There are 15 images: too few"),
     ):

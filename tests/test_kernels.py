@@ -105,6 +105,18 @@ def test_slices_of_the_gram_matrix_change_nothing(monkeypatch):
     torch.testing.assert_close([sliced.values, *sliced.influences], [whole.values, *whole.influences])
 
 
+@pytest.mark.parametrize("function", [poly, rbf])
+def test_of_a_sample_with_itself_it_is_negative(function):
+    """2 (mean of k off the diagonal - mean of k) = -2/N (mean of k(x, x) - mean of k off the diagonal)."""
+    x = normal(50, 4)
+    gram = function(x, x)
+    diagonal = gram.diagonal().mean()
+    across = (gram.sum() - gram.diagonal().sum()) / (50 * 49)
+    value = mmd2(x, x, function)
+    assert value < 0
+    assert value.item() == pytest.approx((-2 / 50 * (diagonal - across)).item(), rel=1e-9)
+
+
 def test_an_unknown_kernel_is_told():
     with pytest.raises(ValueError, match="There is no kernel 'cubic'; choose 'poly' or 'rbf'"):
         kernel("cubic")

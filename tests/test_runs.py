@@ -119,6 +119,17 @@ def test_a_checkpoint_of_another_model_names_the_tensor_that_differs(tmp_path, s
         runs.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
 
 
+def test_what_training_warned_of_is_not_said_again_when_a_model_is_loaded(checkpoint, tmp_path, recwarn):
+    """The KL terms of ti.yaml act on no gradient under its estimator."""
+    content = torch.load(checkpoint, weights_only=True)
+    objective = "thermoebm.objectives.ThermodynamicIntegration"
+    arguments = {"estimator": "contrastive", "eta": 1.0}
+    content["config"]["model"]["init_args"]["objective"] = {"class_path": objective, "init_args": arguments}
+    torch.save(content, tmp_path / "ti.ckpt")
+    assert runs.load_model(tmp_path / "ti.ckpt").objective.eta == 1
+    assert not [str(warning.message) for warning in recwarn if "eta" in str(warning.message)]
+
+
 def test_samples_are_written_as_they_are(tmp_path):
     samples = torch.rand(3, 1, 8, 8) * 2 - 1
     runs.write_samples(samples, torch.zeros(3, 4, 5), tmp_path)

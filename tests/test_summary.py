@@ -1,5 +1,7 @@
 """All distances at once: names, what is on all images and what is extrapolated, and the figure."""
 
+import math
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ SIZES = [40, 60, 80]
 @pytest.mark.parametrize("counts", [(80, 80), (90, 120)])
 def test_the_plain_values_are_those_on_all_images(counts, protocol):
     real, fake = normal(counts[0], 4), 0.2 + normal(counts[1], 4, seed=1)
-    scalars, lines = summarise(real, fake, NAMES, SIZES, torch.Generator().manual_seed(0), protocol)
+    scalars, lines, _ = summarise(real, fake, NAMES, SIZES, torch.Generator().manual_seed(0), protocol)
     frechet = FrechetDistance(4)
     frechet.update(real, real=True)
     frechet.update(fake, real=False)
@@ -30,7 +32,7 @@ def test_the_plain_values_are_those_on_all_images(counts, protocol):
 
 
 def test_the_figure_shows_the_points_the_line_and_the_intercept_with_its_error():
-    _, lines = summarise(normal(80, 4), 1 + normal(80, 4, seed=1), NAMES, SIZES, torch.Generator().manual_seed(0))
+    _, lines, _ = summarise(normal(80, 4), 1 + normal(80, 4, seed=1), NAMES, SIZES, torch.Generator().manual_seed(0))
     figure = extrapolation_figure(lines)
     assert [axes.get_ylabel() for axes in figure.axes] == ["FID", "KID", "KID-rbf"]
     for axes, fitted in zip(figure.axes, lines.values(), strict=True):
@@ -45,3 +47,21 @@ def test_the_figure_shows_the_points_the_line_and_the_intercept_with_its_error()
             [fitted.intercept - fitted.standard_error, fitted.intercept + fitted.standard_error]
         )
         assert ("unbiased" in axes.get_title()) == fitted.unbiased
+
+
+@pytest.mark.parametrize("dimensions", [39, 40])
+def test_an_intercept_that_stays_biased_has_no_standard_error(dimensions):
+    """Smallest N = 40: with N ≤ d covariances are singular, and figure and sentence say so; kernels do not care."""
+    real, fake = normal(80, dimensions), normal(80, dimensions, seed=1)
+    scalars, lines, remarks = summarise(real, fake, NAMES, SIZES, torch.Generator().manual_seed(0))
+    singular = dimensions == 40
+    assert math.isnan(scalars["FID_inf_se"]) == singular
+    assert scalars["FID_inf"] == lines["FID"].intercept
+    assert all(scalars[name] > 0 for name in ("FID_inf", "KID_inf_se", "KID-rbf_inf_se"))
+    assert [remark.partition(",")[0] for remark in remarks] == singular * [
+        "FID is right for the singular covariances of 40 images in 40 dimensions"
+    ]
+    figure = extrapolation_figure(lines)
+    figure.canvas.draw()
+    biased = ["biased: smallest N ≤ d" in axes.get_title() for axes in figure.axes]
+    assert biased == ["±" not in axes.get_title() for axes in figure.axes] == [singular, False, False]

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from thermoebm import evidence, generation, randomness, runs
+from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.data import ImageDataModule
 from thermoebm.gradient_draws import measure
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
+from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM
@@ -39,6 +41,8 @@ class Settings:
         seed: Of all noise and subsets.
         device: Where it is computed.
         gradient_variance: Measure the variance of the learning gradient on held-out images too.
+        root: Folder or file of the real images; None: where they were when the model was trained.
+        download: Whether data sets that are absent may be downloaded, if the checkpoint's config allows it.
     """
 
     num_samples: int = 4500
@@ -50,24 +54,38 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     gradient_variance: bool = False
+    root: str | None = None
+    download: bool = True
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         """The random stream for one named use."""
         return randomness.stream(self.device, self.seed, f"evaluate {name}", *counters)
 
 
-def gradient_variance(model: LatentEBM, data: ImageDataModule) -> dict[str, float]:
-    """``per_parameter`` gradient variance on held-out images, for each network and tensor, with standard errors.
+def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, float]:
+    """The gradient variances of held-out batches, under the names that training logs.
 
-    The names are those that training logs (see :class:`thermoebm.callbacks.GradientVariance`).
+    See :class:`thermoebm.callbacks.GradientVariance`; ``across_parameters`` is averaged over the draws that
+    ``per_parameter`` is estimated from.
     """
-    report = measure(model, data.test_dataloader(), name="evaluate gradient variance").report()
-    scalars: dict[str, float] = {}
-    for member, quantities in report.items():
-        for quantity, estimate in quantities.items():
-            scalars[f"gradient_variance/per_parameter/{quantity}/{member}"] = estimate.value
-            scalars[f"gradient_variance/per_parameter/{quantity}_se/{member}"] = estimate.standard_error
-    return scalars
+    across = AcrossParameters([name for name, parameter in model.named_parameters() if parameter.requires_grad])
+    state = measure(
+        model,
+        data.test_dataloader(),
+        name="evaluate gradient variance",
+        counters=(settings.seed,),
+        observe=across.update,
+    )
+    return across.scalars() | report_scalars(state.report(), state.names)
+
+
+class Reference(NamedTuple):
+    """What samples are compared with: real images on features, at some sizes; and remarks in sentences."""
+
+    real: Tensor
+    extractor: Extractor
+    sizes: list[int]
+    remarks: list[str]
 
 
 class Fidelity(NamedTuple):
@@ -78,13 +96,29 @@ class Fidelity(NamedTuple):
     remarks: list[str]
 
 
-def load(path: Path, device: str) -> tuple[LatentEBM, ImageDataModule]:
+def check(settings: Settings) -> None:
+    """What can be known of settings before any model or image is looked at.
+
+    Raises:
+        ValueError: If there is no such device or extractor, the seed is negative, or the sizes do not do.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no CUDA device here; use --device cpu or auto.")
+    if settings.seed < 0:
+        raise ValueError(f"seed is {settings.seed}; give a number of at least 0.")
+    fit_sizes(settings.num_samples, settings.sizes)
+    if not settings.extractor.startswith("classifier"):  # which may need the data set
+        features.extractor(settings.extractor)
+
+
+def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
     """The model of a checkpoint and its data set, from nothing but the checkpoint and the data.
 
     Raises:
         ValueError: If either cannot be had; the checkpoint is named.
     """
-    model, data = runs.load_model(path).to(device), runs.load_data(path)
+    fields = ({"root": settings.root} if settings.root else {}) | ({} if settings.download else {"download": False})
+    model, data = runs.load_model(path).to(settings.device), runs.load_data(path, **fields)
     data.prepare_data()
     data.setup()
     model.check_images(data.image_shape)
@@ -96,33 +130,38 @@ def samples(model: LatentEBM, settings: Settings) -> Tensor:
     return generation.draw(model, settings.num_samples, lambda i: settings.stream("samples", i), "samples")
 
 
-def fidelity(fake: Tensor, data: ImageDataModule, settings: Settings) -> Fidelity:
-    """How far generated images (N, C, H, W) are from real ones.
+def reference(data: ImageDataModule, settings: Settings) -> Reference:
+    """Chooses the real images and tries the extractor on one: before anything is sampled.
 
     Raises:
-        ValueError: If there are too few images, or the extractor does not do.
+        ValueError: If there are too few images, or the extractor cannot be had or does not take them.
     """
     split = data.held_out_images if settings.split == "test" else data.train_images
     order = torch.randperm(len(split), generator=randomness.stream("cpu", settings.seed, "evaluate real"))
     real = split[order[: settings.num_samples]]
-    sizes, scaled = fit_sizes(min(len(real), len(fake)), settings.sizes)
+    sizes, scaled = fit_sizes(min(len(real), settings.num_samples), settings.sizes)
     extractor = features.extractor(settings.extractor, data)
+    extractor(real[:1].to(settings.device))
+    return Reference(real, extractor, sizes, [scaled] if scaled else [])
+
+
+def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity:
+    """How far generated images (N, C, H, W) are from real ones.
+
+    Raises:
+        ValueError: If the extractor does not do.
+    """
+    real, extractor, sizes, scaled = reference
     x = extractor.of_real(real, fake.device, "features of real images")
     y = extractor(fake, "features of samples")
     names = extractor.distance_names
-    scalars, lines = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
+    scalars, lines, remarks = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
     if settings.split == "train":  # memorised are training images
         scalars[names.mifid] = mifid(x, y).item()
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
-    remarks = [scaled] if scaled else []
-    if sizes[0] <= x.shape[1]:
-        remarks.append(
-            f"{names.frechet} is right for the singular covariances of {sizes[0]} images in {x.shape[1]} dimensions, "
-            "but its bias is no straight line in 1/N there: take more images for its N=∞."
-        )
-    return Fidelity(scalars | {"real_images": len(real)}, lines, remarks)
+    return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + remarks)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,9 +17,14 @@ from thermoebm import evaluation
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cost import choose_threads
 from thermoebm.evaluation import Settings
-from thermoebm.metrics.summary import extrapolation_figure
+from thermoebm.metrics.summary import extrapolation_figure, plus_minus
 from thermoebm.terminal import fail, quieten, say
 from thermoebm.threads import threads
+
+# What the table shows of the gradient's variance.
+_GRADIENT = "gradient_variance/per_parameter/{}/{}"
+_NETWORKS = ("energy", "generator")
+_PARTS = ("total", "data", "sampler")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,25 +46,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.seed,
         ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
         options.gradient_variance,
+        options.root,
+        not options.no_download,
     )
     try:
         checkpoints = find_checkpoints(options.checkpoint)
+        evaluation.check(settings)
         output = _writable(options.output)
     except (ValueError, OSError) as error:
         fail(str(error))
-    results: list[dict[str, Any]] = []
+    results: dict[str, dict[str, Any]] = {}
     failed = False
     for label, path in labels(checkpoints).items():
         say(f"{path} -> {output / label}")
         try:
-            results.append(_evaluate(path, output / label, settings))
-            write_tables(results, settings, output)
-        except (ValueError, OSError) as error:
+            for row in _evaluate(path, output / label, settings):
+                results[label] = row
+                write_tables(list(results.values()), settings, output)
+        except (ValueError, OSError, RuntimeError) as error:  # the last: no memory, no convergence
             failed = True
-            named = str(error) if str(path) in str(error) else f"{path}: {error}"
+            named = str(error) if str(path) in str(error) else f"{path}: {error or type(error).__name__}"
             print(f"error: {' '.join(named.split())}", file=sys.stderr, flush=True)
     if results:
-        say(table(results))
+        say(table(list(results.values())))
         say(f"Everything is in {output}: metrics.json, metrics.csv and a folder of pictures for each checkpoint.")
     if failed:
         raise SystemExit(2)
@@ -79,6 +88,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
     parser.add_argument("--evidence_images", type=_positive, default=defaults.evidence_images, help="at most so many")
     parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
+    parser.add_argument("--root", help="where the real images are, if not where they were in training")
+    parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
@@ -130,9 +141,10 @@ def _writable(output: Path) -> Path:
     return output
 
 
-def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
-    """One checkpoint's row, with its lines and remarks; pictures are written as soon as there are images."""
-    model, data = evaluation.load(path, settings.device)
+def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
+    """One checkpoint's row, first without distances and then with them; pictures as soon as there are images."""
+    model, data = evaluation.load(path, settings)
+    reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with threads(choose_threads(model.generator, 100) if settings.device == "cpu" else torch.get_num_threads()):
         fake = evaluation.samples(model, settings)
@@ -140,22 +152,24 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         pairs = evaluation.reconstruction_pairs(model, data, settings)
         save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
         likelihood = evaluation.held_out(model, data, settings)
-        gradients = evaluation.gradient_variance(model, data) if settings.gradient_variance else {}
-    scalars, lines, remarks = evaluation.fidelity(fake, data, settings)
-    for remark in remarks:
-        say(remark)
-    extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
-    return {
+        gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
+    row = {
         "checkpoint": str(path),
         "label": folder.name,
         "split": settings.split,
         "num_samples": settings.num_samples,
-        **scalars,
         **likelihood,
         **gradients,
-        "extrapolations": {name: line._asdict() for name, line in lines.items()},
-        "remarks": remarks,
+        "extrapolations": {},
+        "remarks": reference.remarks,
     }
+    yield row
+    scalars, lines, remarks = evaluation.fidelity(fake, reference, settings)
+    for remark in remarks:
+        say(remark)
+    extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
+    fitted = {name: line._asdict() for name, line in lines.items()}
+    yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:
@@ -191,16 +205,23 @@ def table(results: list[dict[str, Any]]) -> str:
     """One line a checkpoint, and what the columns mean."""
     distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
     heads = ["checkpoint", *(f"{name} N=∞" for name in distances)]
-    lines = [[*heads, "reconstruction", "evidence", "left, right sum", "bits/dim"]]
+    heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]
+    gradients = any(_GRADIENT.format("total", "both") in row for row in results)
+    lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
     for row in results:
         cells = [row["label"]]
         for name in distances:
-            cells.append(f"{row[f'{name}_inf']:.4g} ± {row[f'{name}_inf_se']:.1g}" if f"{name}_inf" in row else "")
+            cells.append(plus_minus(row[f"{name}_inf"], row[f"{name}_inf_se"]) if f"{name}_inf" in row else "")
         cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
         cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
+        for network in _NETWORKS if gradients else ():
+            cells.append(", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS))
         lines.append(cells)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
     kernel = "Kernel distances are unbiased at every N: their N=∞ estimates the same as all images, with more noise."
-    return "\n".join(["", *text, "", *notes, "± is one standard error over images.", kernel])
+    plain = ["± is one standard error over images.", kernel]
+    if gradients:
+        plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
+    return "\n".join(["", *text, "", *notes, *plain])

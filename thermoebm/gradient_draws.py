@@ -22,6 +22,7 @@ def measure(
     counters: tuple[int, ...] = (),
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     dtype: torch.dtype = torch.float32,
+    observe: Callable[[list[Tensor]], None] | None = None,
 ) -> Decomposition:
     """The ``per_parameter`` gradient variance of the model's objective, and its split into data and sampler noise.
 
@@ -40,6 +41,7 @@ def measure(
         name, counters: Of the model's streams that order and noise are drawn from; other names, other draws.
         context: Entered around each loss, for instance autocast.
         dtype: Of the streamed buffers.
+        observe: Is given every draw, whose tensors are overwritten afterwards.
 
     Raises:
         ValueError: If the loader has no batch size, or a batch takes more images than there are.
@@ -52,7 +54,10 @@ def measure(
         for x in _batches(loader, design.num_batches, model.stream(f"{name} data", *counters).initial_seed()):
             x = x.to(model.device)
             for _ in range(design.repetitions):
-                state.update(draw_gradient(model, list(parameters.values()), x, noise, context))
+                gradient = draw_gradient(model, list(parameters.values()), x, noise, context)
+                if observe is not None:
+                    observe(gradient)
+                state.update(gradient)
     return state
 
 

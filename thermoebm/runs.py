@@ -5,6 +5,7 @@ RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ck
 
 import itertools
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,31 +91,38 @@ def load_model(path: str | Path) -> LatentEBM:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    model: LatentEBM = _build(path, "model", LatentEBM)
+    with warnings.catch_warnings():  # told when it was trained
+        warnings.filterwarnings("ignore", "eta = .* changes the logged nll and no gradient")
+        model: LatentEBM = _build(path, "model", LatentEBM)
     model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
     return model.eval()
 
 
-def load_data(path: str | Path) -> ImageDataModule:
+def load_data(path: str | Path, **fields: Any) -> ImageDataModule:
     """The data set that the model of a checkpoint was trained on, from the checkpoint's config.
+
+    Args:
+        path: The checkpoint.
+        fields: Replace those of the config, for instance ``root`` where the files are elsewhere now.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    data: ImageDataModule = _build(path, "data", ImageDataModule)
+    data: ImageDataModule = _build(path, "data", ImageDataModule, fields)
     return data
 
 
-def _build(path: str | Path, name: str, kind: type) -> Any:
-    """The object that a checkpoint's config describes under this name."""
+def _build(path: str | Path, name: str, kind: type, fields: dict[str, Any] | None = None) -> Any:
+    """The object that a checkpoint's config describes under this name, with some fields replaced."""
     config = _load(path).get("config", {})
     if name not in config:
         raise ValueError(f"{path} holds no config: it was not written by train.py.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, name)
     try:
-        return parser.instantiate(parser.parse_object({name: config[name]}))[name]
+        described = config[name] | {"init_args": config[name].get("init_args", {}) | (fields or {})}
+        return parser.instantiate(parser.parse_object({name: described}))[name]
     except Exception as error:  # a class that is no more, a field that has another name, a value that is refused
         raise ValueError(f"{path}: its {name} cannot be built: {reason(error)}") from error
 

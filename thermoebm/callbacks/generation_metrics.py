@@ -62,6 +62,7 @@ class GenerationMetrics(pl.Callback):
         self.protocol = protocol
         self.kernels = tuple(kernels)
         self._extractor: Extractor | None = None
+        self._remarked = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.every_n_epochs:
@@ -100,7 +101,7 @@ class GenerationMetrics(pl.Callback):
         assert extractor is not None
         fake = generation.draw(model, self.num_samples, lambda i: model.stream("generation metrics", 1, i), "samples")
         real = extractor.of_real(self._real, fake.device, "features of real images")
-        scalars, _ = summarise(
+        scalars, _, remarks = summarise(
             real,
             extractor(fake, "features of samples"),
             extractor.distance_names,
@@ -109,4 +110,7 @@ class GenerationMetrics(pl.Callback):
             self.protocol,
             self.kernels,
         )
+        for remark in [] if self._remarked else remarks:
+            print(f"GenerationMetrics: {remark}", flush=True)
+        self._remarked = True
         return scalars

@@ -1,6 +1,7 @@
 """The variance of the learning gradient while a model trains: three named quantities and a running noise scale."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorbo
 from thermoebm.gradient_draws import measure
 from thermoebm.gradients import Decomposition, Design, Estimate, RunningNoiseScale, across_parameters, networks
 from thermoebm.modules import LatentEBM
+from thermoebm.moments import Gradient
 
 Report = dict[str, dict[str, Estimate]]
 
@@ -65,8 +67,7 @@ class GradientVariance(PictureCallback):
 
     def _restart(self) -> None:
         """Forgets the epoch's steps."""
-        self._steps = 0
-        self._sums: dict[str, Tensor] = {}
+        self._across: AcrossParameters | None = None
         self._noise_scale = RunningNoiseScale()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -86,18 +87,17 @@ class GradientVariance(PictureCallback):
     ) -> None:
         trainable = {n: p for n, p in pl_module.named_parameters() if p.requires_grad}
         gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable.values()]
-        for name, members in networks(list(trainable)).items():  # sums stay on the device: no synchronisation
-            moments = torch.stack(across_parameters([gradient[i] for i in members])).double()
-            self._sums[name] = self._sums[name] + moments if name in self._sums else moments
+        if self._across is None:
+            self._across = AcrossParameters(list(trainable))
+        self._across.update(gradient)
         self._noise_scale.update(gradient)
-        self._steps += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._steps:  # a resumed run ends its finished epoch once more
+        if self._across is None:  # a resumed run ends its finished epoch once more
             return
         assert isinstance(pl_module, LatentEBM)
         assert isinstance(trainer.train_dataloader, DataLoader)
-        scalars = self._epoch_scalars(pl_module)
+        scalars = self._across.scalars() | self._noise_scales(pl_module)
         self._restart()  # also frees the gradient that the noise scale keeps
         if self.due(trainer):
             state = measure(
@@ -118,18 +118,12 @@ class GradientVariance(PictureCallback):
                 self._add_histograms(trainer, state)
         pl_module.log_dict(scalars, sync_dist=True)
 
-    def _epoch_scalars(self, model: LatentEBM) -> dict[str, float]:
-        names = [n for n, p in model.named_parameters() if p.requires_grad]
-        scalars: dict[str, float] = {}
-        for name, sums in self._sums.items():
-            variance, mean = (sums / self._steps).tolist()
-            scale = self._noise_scale.value(networks(names)[name], self._batch_size)
-            scalars |= {
-                f"gradient_variance/across_parameters/{name}": variance,
-                f"gradient_mean/across_parameters/{name}": mean,
-                f"gradient_variance/running_noise_scale/{name}": scale,
-            }
-        return scalars
+    def _noise_scales(self, model: LatentEBM) -> dict[str, float]:
+        members = networks([n for n, p in model.named_parameters() if p.requires_grad])
+        return {
+            f"gradient_variance/running_noise_scale/{name}": self._noise_scale.value(positions, self._batch_size)
+            for name, positions in members.items()
+        }
 
     def _add_histograms(self, trainer: pl.Trainer, state: Decomposition) -> None:
         loggers = tensorboards(trainer)
@@ -137,6 +131,31 @@ class GradientVariance(PictureCallback):
             finite = variance[variance.isfinite()]
             for logger in loggers if len(finite) else ():
                 logger.experiment.add_histogram(f"gradient_variance/{name}", finite, trainer.global_step)
+
+
+class AcrossParameters:
+    """:func:`across_parameters` of each network and of both, averaged over gradients; ``names`` are of the tensors."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.members = networks(names)
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def update(self, gradient: Gradient) -> None:
+        """Adds a gradient; sums stay on its device, without synchronisation."""
+        for name, members in self.members.items():
+            moments = torch.stack(across_parameters([gradient[i] for i in members])).double()
+            self.sums[name] = self.sums[name] + moments if name in self.sums else moments
+        self.count += 1
+
+    def scalars(self) -> dict[str, float]:
+        """Variance and mean under the names that are logged."""
+        scalars: dict[str, float] = {}
+        for name, sums in self.sums.items():
+            variance, mean = (sums / self.count).tolist()
+            scalars[f"gradient_variance/across_parameters/{name}"] = variance
+            scalars[f"gradient_mean/across_parameters/{name}"] = mean
+        return scalars
 
 
 def report_scalars(report: Report, tensors: tuple[str, ...]) -> dict[str, float]:

@@ -96,9 +96,13 @@ def load(data: ImageDataModule, again: bool = False) -> tuple[Classifier, float]
         ValueError: If the data set has no labels.
     """
     name = data.title
+    if any(split.labels is None for split in data.splits):  # not of the whole set, which may take long to decode
+        raise ValueError(
+            f"{name} has no labels to train a classifier on; choose another extractor, for instance pixels."
+        )
     (train, labels), (held_out, truth) = data.whole().splits
-    if labels is None or truth is None:
-        raise ValueError(f"{name} has no labels to train a classifier on; choose another extractor of features.")
+    assert labels is not None
+    assert truth is not None
     key = cache.digest(train, labels, held_out, truth, repr(_RECIPE))
     path = cache.folder() / "classifiers" / f"{name}-{key}.pt"
     if again:

@@ -11,6 +11,7 @@ of the squares of that over all images, real and generated, estimates the varian
 the two sets have one distribution, by up to √2.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -37,7 +38,7 @@ class Extrapolation(NamedTuple):
         sizes: N of each subset.
         values: Distance at each of them.
         intercept: The line's value at 1/N = 0.
-        standard_error: Of the intercept, over images.
+        standard_error: Of the intercept, over images; NaN if the intercept is biased, which no such error covers.
         slope: Of the line in 1/N; the bias at N images is slope / N.
         r_squared: Share of the values' variance that the line explains.
         unbiased: Whether the distance is unbiased at every size, so that there is no slope to be expected.
@@ -143,7 +144,10 @@ class Extrapolator:
         return self._fit(values, shares, unbiased=True)
 
     def frechet(self) -> Extrapolation:
-        """Extrapolates the Fréchet distance; a nested subset adds its new images to the moments of the one before."""
+        """Extrapolates the Fréchet distance; a nested subset adds its new images to the moments of the one before.
+
+        Covariances of N ≤ d images are singular, and the bias no straight line in 1/N: the intercept keeps some of it.
+        """
         values, shares = [], [torch.zeros(len(f), len(self.sizes), dtype=torch.float64) for f in self.sets]
         running = [_Running(f, chosen) for f, chosen in zip(self.sets, self.subsets, strict=True)]
         for k, size in enumerate(self.sizes):
@@ -153,7 +157,9 @@ class Extrapolator:
                 chosen = self.subsets[side][k]
                 influence = frechet.influence(self.sets[side][chosen], form).cpu()
                 shares[side][:, k].index_add_(0, chosen, (influence - influence.mean()) / size)
-        return self._fit(torch.stack(values), shares, unbiased=False)
+        fitted = self._fit(torch.stack(values), shares, unbiased=False)
+        singular = self.sizes[0] <= self.sets[0].shape[1]
+        return fitted._replace(standard_error=math.nan) if singular else fitted
 
     def _fit(self, values: Tensor, shares: list[Tensor], unbiased: bool) -> Extrapolation:
         """The line; ``shares`` are influences over N (number of images, K) for either set, 0 for images not drawn."""

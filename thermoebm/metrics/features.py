@@ -9,8 +9,6 @@
 All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
 """
 
-import contextlib
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -25,14 +23,10 @@ from thermoebm import cache
 from thermoebm.data import ImageDataModule
 from thermoebm.metrics import classifier
 from thermoebm.metrics.fidelity import check_features
+from thermoebm.metrics.inception import Inception
 from thermoebm.progress import bar
 
 _PREPROCESSING = "rounded to eight bits, [-1, 1]"
-
-_INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
-_INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 class DistanceNames(NamedTuple):
@@ -62,6 +56,7 @@ class Extractor:
         self.network = network.eval()
         self.head = head
         self.batch_size = batch_size
+        self._code = _code(network)  # now: the file may be edited while this program runs the code it has read
 
     @property
     def distance_names(self) -> DistanceNames:
@@ -94,9 +89,9 @@ class Extractor:
         return torch.cat(features)
 
     def of_real(self, images: Tensor, device: torch.device | str = "cpu", title: str | None = None) -> Tensor:
-        """Features of uint8 images, kept on disk under a name made of images, preprocessing and network."""
+        """Features of uint8 images, kept on disk under a name made of images, preprocessing, weights and code."""
         state = [part for name, value in self.network.state_dict().items() for part in (name, value)]
-        key = cache.digest(_PREPROCESSING, self.name, repr(self.network), *state, images)
+        key = cache.digest(_PREPROCESSING, self.name, repr(self.network), self._code, *state, images)
         kept = cache.cached(Path("features") / f"{key}.pt", lambda: {"features": self(images.to(device), title).cpu()})
         features: Tensor = kept["features"]
         return features.to(device)
@@ -106,10 +101,9 @@ class Extractor:
             features = self.network(batch)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # it is anyone's code
             raise ValueError(
-                f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {reason}"
+                f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {_told(error)}"
             ) from error
         if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != len(batch):
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -150,82 +144,40 @@ class Pixels(nn.Module):
         return functional.adaptive_avg_pool2d(images, 8).flatten(1)
 
 
-class Inception(nn.Module):
-    """torch-fidelity's InceptionV3 with TensorFlow's weights of 2015, as published FID and KID use it.
-
-    Grey images are repeated over three channels; resizing to 299x299 is torch-fidelity's own.
-
-    Args:
-        weights: The file of weights; None: torch's cache of downloads, and the network.
-
-    Raises:
-        ValueError: If the weights are absent, or are not those.
-    """
-
-    def __init__(self, weights: Path | None = None) -> None:
-        super().__init__()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        path = _verified(weights or _download())
-        self.layers = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 2048) of images (N, 1 or 3, H, W) in [-1, 1]."""
-        if images.shape[1] not in (1, 3):
-            raise ValueError(f"Inception takes images with 1 or 3 channels, not {images.shape[1]}.")
-        pixels = ((images + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
-        features: Tensor = self.layers(pixels)[0]
-        return features
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Logits (N, 1008) without their bias, as the inception score has them."""
-        return features @ self.layers.fc.weight.T.to(features)
-
-
-def _download() -> Path:
-    """Where torch keeps the weights, downloaded if they are not there."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _INCEPTION_URL.rpartition("/")[2]
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(_INCEPTION_URL, str(path), _INCEPTION_SHA256, sys.stderr.isatty())
-        except Exception as error:  # no network, no such server, no space, a wrong checksum
-            raise ValueError(
-                f"Inception's weights could not be downloaded ({type(error).__name__}): put {_INCEPTION_URL} at "
-                f"{path}, or name your copy as inception:PATH."
-            ) from error
-    return path
-
-
-def _verified(path: Path) -> Path:
-    """The path, once the file there is known to be what it should be: it is unpickled afterwards."""
-    if not path.is_file():
-        raise ValueError(f"There are no weights {path}: put {_INCEPTION_URL} there.")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != _INCEPTION_SHA256:
-        raise ValueError(
-            f"{path} is damaged or another file (its SHA-256 begins with {found[:8]}, not {_INCEPTION_SHA256[:8]}): "
-            f"put {_INCEPTION_URL} there."
-        )
-    return path
-
-
 def _by_class_path(name: str) -> nn.Module:
     module, _, attribute = name.rpartition(".")
-    found = None
-    with contextlib.suppress(ImportError, AttributeError, ValueError):
-        found = getattr(importlib.import_module(module), attribute)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None) if module else None
+    except Exception as error:  # it is anyone's code, here and below
+        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise ValueError(f"Extractor '{name}' cannot be imported: {_told(error)}") from error
+        found = None
     if found is None:
         raise ValueError(
             f"There is no extractor '{name}'; choose inception, classifier, pixels or the class path of an nn.Module."
         )
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a network without weights of its own is the same each time
-        network = found() if isinstance(found, type) and issubclass(found, nn.Module) else None
-    if network is None:
-        raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
+        try:
+            network = found()
+        except Exception as error:
+            raise ValueError(f"Extractor '{name}' cannot be built without arguments: {_told(error)}") from error
     return network.requires_grad_(False)
+
+
+def _told(error: Exception) -> str:
+    """The first line of an error, after its kind."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def _code(network: nn.Module) -> str:
+    """A name for the files that define a network and its layers, torch's own aside; what those import is not seen."""
+    modules = {type(layer).__module__ for layer in network.modules()}
+    own = [sys.modules.get(name) for name in sorted(modules) if name.partition(".")[0] != "torch"]
+    files = [Path(file) for module in own if (file := getattr(module, "__file__", None))]
+    return cache.digest(*(path.read_text("utf-8", "replace") for path in files if path.is_file()))
 
 
 def _quantised(images: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ def discrepancies(x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts
 def mmd2(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     """Unbiased squared maximum mean discrepancy of two samples (N, d) and (M, d), N, M ≥ 2: a scalar, float64.
 
-    0 in expectation for two samples of one distribution, hence sometimes negative.
+    0 in expectation for two independent samples of one distribution, hence sometimes negative. Of a sample with itself
+    it is always at most 0: pairs across hold the diagonal k(x, x), those within do not.
     """
     return discrepancies(x, y, kernel, x.new_ones(len(x), 1), y.new_ones(len(y), 1)).values[0]
 

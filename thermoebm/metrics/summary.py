@@ -1,5 +1,6 @@
 """All distances between two sets of features at once, under the names that their features allow."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class Summary(NamedTuple):
-    """Scalars by name, for instance ``FID``, ``FID_inf`` and ``FID_inf_se``, and the lines behind them by distance."""
+    """Scalars by name, for instance ``FID``, ``FID_inf`` and ``FID_inf_se``, and the lines behind them by distance.
+
+    Remarks are sentences for whoever reads the numbers.
+    """
 
     scalars: dict[str, float]
     lines: dict[str, Extrapolation]
+    remarks: list[str]
 
 
 def summarise(
@@ -60,7 +65,19 @@ def summarise(
             f"{name}_slope": fitted.slope,
             f"{name}_r2": fitted.r_squared,
         }
-    return Summary(scalars, lines)
+    remarks = []
+    if math.isnan(lines[names.frechet].standard_error):
+        remarks.append(
+            f"{names.frechet} is right for the singular covariances of {sizes[0]} images in {real.shape[1]} "
+            "dimensions, but its bias is no straight line in 1/N there: its N=∞ is biased and has no standard error; "
+            f"take sizes above {real.shape[1]}."
+        )
+    return Summary(scalars, lines, remarks)
+
+
+def plus_minus(fitted: float, error: float) -> str:
+    """An intercept and its standard error, or that it is biased and has none."""
+    return f"{fitted:.4g} (biased: smallest N ≤ d)" if math.isnan(error) else f"{fitted:.4g} ± {error:.2g}"
 
 
 def extrapolation_figure(lines: dict[str, Extrapolation]) -> "Figure":
@@ -74,10 +91,11 @@ def extrapolation_figure(lines: dict[str, Extrapolation]) -> "Figure":
         ends = [0.0, max(inverse)]
         axes.plot(inverse, fitted.values, "o", color="C0", markersize=4, label="subsets of N images")
         axes.plot(ends, [fitted.intercept + fitted.slope / 1000 * x for x in ends], color="C0", linewidth=0.8)
-        axes.errorbar([0], [fitted.intercept], [fitted.standard_error], fmt="s", color="C3", capsize=4, label="N = ∞")
+        error = None if math.isnan(fitted.standard_error) else [fitted.standard_error]
+        axes.errorbar([0], [fitted.intercept], error, fmt="s", color="C3", capsize=4, label="N = ∞")
         axes.set(xlabel="1000/N", ylabel=name)
         axes.set_title(
-            f"N = ∞: {fitted.intercept:.4g} ± {fitted.standard_error:.2g}, slope {fitted.slope:.3g}, "
+            f"N = ∞: {plus_minus(fitted.intercept, fitted.standard_error)}, slope {fitted.slope:.3g}, "
             f"R² {fitted.r_squared:.2f}\n" + ("unbiased at every N: any slope is noise" if fitted.unbiased else ""),
             fontsize=9,
         )
