@@ -15,7 +15,12 @@ from thermoebm.data import Digits
 ROOT = Path(__file__).parents[1]
 DIGITS = ["--config", "configs/digits.yaml"]
 # The measurements of the first change no training: the second does without.
-CONFIGS = {"digits": DIGITS, "mle": [*DIGITS, "--config", "configs/mle.yaml", "--trainer.callbacks", "null"]}
+WITHOUT = [
+    *("--trainer.callbacks", "null"),
+    *("--gradient_variance.every_n_epochs", "0"),
+    *("--fidelity.every_n_epochs", "0"),
+]
+CONFIGS = {"digits": DIGITS, "digits-mle": [*DIGITS, "--config", "configs/mle.yaml", *WITHOUT]}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -26,7 +31,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     processes = [
         subprocess.Popen(
-            [sys.executable, "train.py", "fit", *arguments, "--runs", str(folder), "--name", name],
+            [sys.executable, "train.py", "fit", *arguments, "--runs", str(folder)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
