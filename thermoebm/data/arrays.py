@@ -76,9 +76,9 @@ class Arrays(Own):
         return images[0]
 
     def _part(self, split: Split, count: int | None) -> Split:
-        """The first ``count``, resized, in memory of their own."""
-        images = resized(split.images[:count], self.image_size).contiguous().clone()
-        return Split(images, None if split.labels is None else split.labels[:count].clone())
+        """The first ``count``, resized."""
+        images = resized(split.images[:count], self.image_size).contiguous()
+        return Split(images, None if split.labels is None else split.labels[:count])
 
     def _read(self, opened: zipfile.ZipFile, key: str, labels_key: str) -> Split:
         """All images of a key, with their labels.

@@ -115,7 +115,7 @@ class CelebA(ImageDataModule):
     def _aligned(self, name: str, present: dict[str, Picture]) -> Picture:
         """The picture of this name, which is absent or of another size only once it is read."""
         if name not in present:
-            return Picture(f"{_FOLDER}/{name}", absent)
+            return Picture(f"{_FOLDER}/{name}", _absent)
         picture = present[name]
 
         def read() -> bytes:
@@ -128,7 +128,7 @@ class CelebA(ImageDataModule):
         return Picture(picture.name, read)
 
 
-def absent() -> bytes:
+def _absent() -> bytes:
     """Read instead of a picture that is not there."""
     raise UnfitError("is absent")
 
