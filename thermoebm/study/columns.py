@@ -53,8 +53,8 @@ def distance(table: pd.DataFrame, kind: str, split: str = "test") -> str | None:
 
     Args:
         table: With columns such as ``fidelity/test/KD[classifier:digits]_inf`` or ``fidelity/test/KID_inf``.
-        kind: ``kernel`` (KID or KD with the cubic kernel, else with the report's own) or ``frechet`` (FID or FD, else what
-            the report's code has under that name, which is no Fréchet distance).
+        kind: ``kernel`` (KID or KD with the cubic kernel, else with the report's own) or ``frechet`` (FID or FD, else
+            what the report's code has under that name, which is no Fréchet distance).
         split: ``test`` or ``train``: the real images that samples are compared with.
     """
     stems = {"kernel": ("KID", "KD", "KID-rbf", "KD-rbf"), "frechet": ("FID", "FD", "pseudo-FID")}[kind]
