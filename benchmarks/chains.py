@@ -69,7 +69,7 @@ def prior(settings: Settings) -> Iterator[Group]:
         noise = model._normal((steps, *start.shape), rng)
 
         def ours(way: str, model: GivenNoise = model, rng: torch.Generator = rng) -> Tensor:
-            model.compile_sampling = "off" if way == "eager" else "on"
+            model.chains.compile = "off" if way == "eager" else "on"
             return model.sample_prior(batch, rng)
 
         works: dict[Contestant, Callable[[], Tensor]] = {}
@@ -118,7 +118,7 @@ def _posterior(
     noise = model._normal((steps, *start.shape), rng)
 
     def ours(way: str, chunk: int) -> Tensor:
-        model.compile_sampling, model.temperature_chunk = "off" if way == "eager" else "on", chunk
+        model.chains.compile, model.chains.temperature_chunk = "off" if way == "eager" else "on", chunk
         return model.sample_posterior(x, temperatures, rng)
 
     cores = torch.get_num_threads()

@@ -70,7 +70,7 @@ def build(
         posterior_sampler=ULA(0.01, 20),
         **fields,
     ).to(device)
-    model.training_batch = batch  # compiled steps are for this one
+    model.chains.training_batch = batch  # compiled steps are for this one
     return model
 
 

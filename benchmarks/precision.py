@@ -115,7 +115,7 @@ def brief_digits(device: torch.device, updates: int) -> LatentEBM:
     data = Digits()
     data.setup()
     model = build(NETWORKS["digits"], device, objective=objective("endpoints", SCHEDULE.num_temperatures))
-    model.compile_sampling = "off"
+    model.chains.compile = "off"
     settings = ((model.energy, optim.DecayedAdam(5e-5, 5e-6)), (model.generator, optim.DecayedAdam(1e-3, 1e-4)))
     optimizer, _ = optim.build(settings)
     batches = iter(())  # type: ignore[var-annotated]

@@ -173,7 +173,7 @@ def _fit(name: str, kind: str, precision: str, batch: int, settings: Settings, *
 def _model(name: str, kind: str, batch: int, settings: Settings) -> LatentEBM:
     temperatures = SCHEDULE.num_temperatures
     model = build(NETWORKS[name], settings.device, objective=objective(kind, temperatures), batch=batch)
-    model.compile_sampling = "off" if settings.ways == ("eager",) else "auto"
+    model.chains.compile = "off" if settings.ways == ("eager",) else "auto"
     if settings.quick:
         model.prior_sampler.num_steps = model.posterior_sampler.num_steps = 2
     return model
@@ -183,7 +183,7 @@ def _peak(name: str, kind: str, precision: str, batch: int, settings: Settings) 
     """Of one loss and its gradient, sampled uncompiled."""
     model = _model(name, kind, batch, settings)
     x = images(NETWORKS[name], settings.device, batch)
-    model.compile_sampling = "off"
+    model.chains.compile = "off"
     return peak(partial(_gradient, model, x, precision, settings.device), settings.device)
 
 

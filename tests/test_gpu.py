@@ -41,7 +41,7 @@ def test_chains_on_cuda_are_those_on_cpu(exact_matrix_products):
     half = torch.tensor(0.5, dtype=torch.float64, device="cuda")
     density = PowerPosterior(oracle.prior, oracle.likelihood, oracle.images(5).cuda(), half)
     for compiled in (False, True):
-        on_cuda, _ = run(ULA(0.02, 10), density, start.cuda(), noise.cuda(), compiled=compiled)
+        on_cuda, _ = run(ULA(0.02, 10), density, start.cuda(), noise.cuda(), block=5 if compiled else None)
         torch.testing.assert_close(on_cuda.z.cpu(), on_cpu.z, rtol=0, atol=1e-9)
 
 
@@ -67,7 +67,7 @@ def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
             posterior_sampler=ULA(0.01, 5),
             compile=compile,
         ).cuda()
-        model.training_batch = 75
+        model.chains.training_batch = 75
         x = torch.rand(75, 3, 32, 32, generator=torch.Generator().manual_seed(0)).cuda() * 2 - 1
         output = model.objective(model, x, model.stream("test"))
         output.loss.backward()

@@ -122,7 +122,7 @@ def test_compiled_training_equals_eager_and_compiles_each_shape_once():
     losses, graphs = [], []
     for compile in ("off", "on"):
         model = small(ThermodynamicIntegration("contrastive", PowerLaw(3, 2.0)), compile=compile).float()
-        model.training_batch = 6
+        model.chains.training_batch = 6
         torch._dynamo.utils.counters.clear()
         for step in range(4):
             x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(step)) * 2 - 1

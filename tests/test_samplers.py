@@ -101,7 +101,7 @@ def test_compiled_equals_eager():
     start, noise = torch.zeros(9, 3, dtype=DTYPE), torch.randn(10, 9, 3, dtype=DTYPE)
     density = oracle.power_posterior(0.5, 9)
     eager, _ = run(ULA(0.02, 10), density, start, noise)
-    compiled, _ = run(ULA(0.02, 10), density, start, noise, compiled=True)
+    compiled, _ = run(ULA(0.02, 10), density, start, noise, block=5)
     torch.testing.assert_close(compiled.z, eager.z, rtol=0, atol=1e-10)
 
 
@@ -109,12 +109,12 @@ def test_a_failing_compiler_costs_one_warning_and_nothing_else(monkeypatch):
     def broken(*args):
         raise RuntimeError("no compiler here\nand a long story")
 
-    step = base_module._CompiledStep()
+    step = base_module._CompiledSteps()
     step.function = broken
-    monkeypatch.setattr(base_module._CompiledStep, "instance", step)
+    monkeypatch.setattr(base_module._CompiledSteps, "instance", step)
     start, noise = torch.zeros(2, 3), torch.randn(5, 2, 3)
     with pytest.warns(UserWarning, match=r"torch.compile failed \(no compiler here\)") as warnings:
-        result, _ = run(ULA(0.1, 5), GaussianPrior(), start, noise, compiled=True)
+        result, _ = run(ULA(0.1, 5), GaussianPrior(), start, noise, block=5)
     assert len(warnings) == 1
     torch.testing.assert_close(result.z, run(ULA(0.1, 5), GaussianPrior(), start, noise)[0].z)
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from thermoebm.networks import Generator
+from thermoebm.networks import Energy, Generator
 
 # Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
 # CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
@@ -62,22 +62,20 @@ def peak_memory(device: torch.device) -> float:
     return largest if sys.platform == "darwin" else 1024 * largest  # bytes there, kibibytes elsewhere
 
 
-def is_small(generator: Generator, batch_size: int) -> bool:
-    """Whether overhead is the cost of a batch on a CPU."""
+def forward_flops(network: Energy | Generator) -> int:
+    """Operations of one latent's pass through a network, counted by running it."""
     with Flops() as flops, torch.no_grad():
-        generator(next(generator.parameters()).new_zeros(1, generator.latent_dim))
-    return flops.total * batch_size < SMALL_BATCH_FLOPS
+        network(next(network.parameters()).new_zeros(1, network.latent_dim))
+    return flops.total
 
 
 def choose_threads(generator: Generator, batch_size: int) -> int:
     """One thread where a batch is too small to be shared out, else as many as torch has."""
-    return 1 if is_small(generator, batch_size) else torch.get_num_threads()
+    is_small = batch_size * forward_flops(generator) < SMALL_BATCH_FLOPS
+    return 1 if is_small else torch.get_num_threads()
 
 
 @cache
-def compilation_pays(generator: Generator, batch_size: int, device_type: str) -> bool:
-    """Whether to compile Langevin steps: always on CUDA; on a CPU for small batches if there is a C++ compiler."""
-    if device_type == "cuda":
-        return True
-    has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-    return device_type == "cpu" and has_compiler and is_small(generator, batch_size)
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, without which nothing can be compiled for a CPU."""
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))

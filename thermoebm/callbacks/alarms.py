@@ -91,7 +91,7 @@ class EnergyAlarm(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LatentEBM)
         rng = pl_module.stream("energy alarm")
-        count = self.count or pl_module.training_batch or 75
+        count = self.count or pl_module.chains.training_batch or 75
         with torch.no_grad():
             reference = pl_module.sample_reference((count,), rng)
             z = pl_module.sample_prior(count, rng)

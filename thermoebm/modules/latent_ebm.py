@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from thermoebm import evidence, optim, randomness
-from thermoebm.cost import compilation_pays
-from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterior, TiltedPrior
+from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
+from thermoebm.modules.chains import Chains
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
-from thermoebm.samplers import ULA, Kernel, run
+from thermoebm.samplers import ULA, Kernel
 from thermoebm.schedules import PowerLaw
 
 
@@ -36,7 +36,7 @@ class LatentEBM(pl.LightningModule):
         chain_start: Posterior chains start at π0 (``reference``, as in the report) or where the batch's prior chains
             ended (``prior_chain``).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
-        temperature_chunk: Temperatures sampled side by side; None: one on CPU, all on CUDA.
+        temperature_chunk: Temperatures sampled side by side; ``auto``: see :class:`thermoebm.modules.chains.Chains`.
         compile: Compile the Langevin steps of training; ``auto``: where it pays.
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
         seed: Of all noise this module draws, together with the process's rank.
@@ -60,7 +60,7 @@ class LatentEBM(pl.LightningModule):
         likelihood_constant: Literal["gaussian", "logsumexp"] = "gaussian",
         chain_start: Literal["reference", "prior_chain"] = "reference",
         evidence_schedule: PowerLaw = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
-        temperature_chunk: int | None = None,
+        temperature_chunk: Literal["auto"] | int = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
         pixel_noise: bool = False,
         seed: int = 0,
@@ -76,8 +76,8 @@ class LatentEBM(pl.LightningModule):
                 f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "
                 "both must be positive."
             )
-        if temperature_chunk is not None and temperature_chunk < 1:
-            raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be at least 1.")
+        if temperature_chunk != "auto" and temperature_chunk < 1:
+            raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be auto or at least 1.")
         self.automatic_optimization = False
         self.energy = energy
         self.generator = generator
@@ -88,14 +88,13 @@ class LatentEBM(pl.LightningModule):
         self.decay_interval = decay_interval
         self.chain_start = chain_start
         self.evidence_schedule = evidence_schedule
-        self.temperature_chunk = temperature_chunk
-        self.compile_sampling = compile
         self.pixel_noise = pixel_noise
         self.seed = seed
         self.reference = GaussianPrior(prior_sigma)
         self.prior = TiltedPrior(energy, self.reference)
         self.likelihood = GaussianLikelihood(generator, likelihood_sigma, likelihood_constant)
-        self.training_batch: int | None = None
+        densities, samplers = (self.prior, self.likelihood), (self.prior_sampler, self.posterior_sampler)
+        self.chains = Chains(energy, generator, *densities, *samplers, temperature_chunk, compile)
 
     # Sampling
 
@@ -111,8 +110,7 @@ class LatentEBM(pl.LightningModule):
         """Ends of prior chains (count, d), each started at π0 (report, equation 11)."""
         z = self.sample_reference((count,), rng)
         noise = self._normal((self.prior_sampler.num_steps, *z.shape), rng)
-        compiled = self._compiled(count) and not differentiable
-        return run(self.prior_sampler, self.prior, z, noise, compiled=compiled, differentiable=differentiable)[0].z
+        return self.chains.run_prior(z, noise, differentiable=differentiable)
 
     def sample_posterior(
         self,
@@ -141,14 +139,7 @@ class LatentEBM(pl.LightningModule):
         else:
             z = self.sample_reference((len(temperatures), len(x)), rng)
         noise = self._normal((self.posterior_sampler.num_steps, *z.shape), rng)
-        chunk = self.temperature_chunk or (len(temperatures) if self.device.type == "cuda" else 1)
-        how = {"compiled": self._compiled(len(x)) and not differentiable, "differentiable": differentiable}
-        ends = []
-        for t, start, steps in zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True):
-            density = PowerPosterior(self.prior, self.likelihood, x, t.unsqueeze(-1))
-            state, _ = run(self.posterior_sampler, density, start.contiguous(), steps.contiguous(), **how)
-            ends.append(state.z)
-        return torch.cat(ends)
+        return self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
 
     def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Temperatures (T,) and log p_β(x|z) (T, B) in nats at the end of one chain for each of them and each image."""
@@ -175,12 +166,6 @@ class LatentEBM(pl.LightningModule):
         dtype = next(self.energy.parameters()).dtype
         return torch.randn(shape, generator=rng, device=rng.device, dtype=dtype)
 
-    def _compiled(self, batch: int) -> bool:
-        """Compiled steps are for the shape of the training batch; anything else runs eagerly rather than recompile."""
-        if self.compile_sampling == "off" or batch != self.training_batch:
-            return False
-        return self.compile_sampling == "on" or compilation_pays(self.generator, batch, self.device.type)
-
     # Training
 
     def check_images(self, image_shape: tuple[int, ...]) -> None:
@@ -201,7 +186,7 @@ class LatentEBM(pl.LightningModule):
         return [optimizer], [scheduler]
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        self.training_batch = self.training_batch or len(batch)
+        self.chains.training_batch = self.chains.training_batch or len(batch)
         step = self.global_step
         output = self.objective(self, batch, self.stream("training", step), step=step)
         optimizer: Any = self.optimizers()

@@ -58,7 +58,7 @@ def run(
     z: Tensor,
     noise: Tensor,
     *,
-    compiled: bool = False,
+    block: int | None = None,
     differentiable: bool = False,
 ) -> tuple[Any, Any]:
     """Runs one chain from each row of z for as many steps as there is noise.
@@ -68,7 +68,8 @@ def run(
         density: The target.
         z: Starting points (..., d).
         noise: Standard normal noise (K, ..., d).
-        compiled: Compile the step for these shapes. Falls back to eager execution with one warning if that fails.
+        block: Compile so many steps as one function for these shapes; None: run uncompiled. Compiling takes time for
+            each of them, calling takes time once. Falls back to eager execution with one warning if that fails.
         differentiable: Record the graph of the whole chain, so that its end can be differentiated with respect to the
             parameters of the density. Each step is recomputed in the backward pass, so memory grows by one latent a
             step and not by the networks' activations. Otherwise the chain is cut off from all parameters.
@@ -84,40 +85,44 @@ def run(
             )
         return state, info
     with torch.no_grad():
-        step = _CompiledStep.instance if compiled else _step
         state, info = kernel.init(density, z), None
-        for epsilon in noise:
-            state, info = step(kernel, density, state, epsilon)
+        if block is None:
+            return _steps(kernel, density, state, noise)
+        for part in noise.split(block):
+            state, info = _CompiledSteps.instance(kernel, density, state, part)
         return state, info
 
 
-def _step(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
-    return kernel.step(density, state, noise)
+def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
+    info = None
+    for epsilon in noise.unbind():
+        state, info = kernel.step(density, state, epsilon)
+    return state, info
 
 
-class _CompiledStep:
-    """``_step`` compiled for static shapes, or ``_step`` itself once the compiler has failed on this machine."""
+class _CompiledSteps:
+    """``_steps`` compiled for static shapes, or ``_steps`` itself once the compiler has failed on this machine."""
 
-    instance: "_CompiledStep"
+    instance: "_CompiledSteps"
 
     def __init__(self) -> None:
-        self.function = torch.compile(_step, dynamic=False)
+        self.function = torch.compile(_steps, dynamic=False)
 
     def __call__(self, *args: Any) -> tuple[Any, Any]:
-        if self.function is _step:
-            return _step(*args)
+        if self.function is _steps:
+            return _steps(*args)
         try:
             return self.function(*args)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
-            result = _step(*args)  # a fault of the density itself is raised here, by its own name
+            result = _steps(*args)  # a fault of the density itself is raised here, by its own name
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             rank_zero_warn(
                 f"torch.compile failed ({reason}): sampling goes on uncompiled, which is slower but the same."
             )
-            self.function = _step
+            self.function = _steps
             return result
 
 
-_CompiledStep.instance = _CompiledStep()
+_CompiledSteps.instance = _CompiledSteps()

@@ -1,0 +1,156 @@
+"""How chains are run: whatever is chosen for speed, their ends are those of the plain way."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from thermoebm import cost
+from thermoebm.modules import chains as chains_module
+from thermoebm.networks import ConvGenerator
+from thermoebm.objectives import ThermodynamicIntegration
+from thermoebm.schedules import PowerLaw
+
+T = torch.linspace(0.1, 1, 10)
+
+
+def images(count):
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def sample(model, count=6, t=T):
+    return model.sample_posterior(images(count), t, model.stream("test"))
+
+
+def record(monkeypatch, module, name, of_call):
+    """What ``of_call`` makes of the arguments of each call of a function, which is carried out all the same."""
+    seen, inner = [], getattr(module, name)
+
+    def recorded(*args, **kwargs):
+        seen.append(of_call(*args, **kwargs))
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, recorded)
+    return seen
+
+
+@pytest.mark.parametrize("normalization", ["none", "group", "trained_statistics"])
+def test_weights_rounded_once_are_what_autocast_makes_of_them_at_each_step(small_model, monkeypatch, normalization):
+    """The same numbers to the last bit; and rounding does change them."""
+    model = small_model(generator=ConvGenerator(8, (1, 8, 8), 2, normalization=normalization))
+    with torch.autocast("cpu", torch.bfloat16):
+        once = sample(model)
+        monkeypatch.setattr(type(model.chains), "_rounded_likelihood", lambda chains, device: chains.likelihood)
+        each_step = sample(model)
+    assert torch.equal(once, each_step)
+    assert (once - sample(model)).abs().max() > 1e-5
+
+
+def test_autocast_rounds_each_weight_once_a_chain(small_model, monkeypatch):
+    model = small_model()
+    made = record(monkeypatch, chains_module._Rounded, "__init__", lambda rounded, network, dtype: dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        sample(model)
+    assert made == [torch.bfloat16]
+    sample(model)
+    model.float().double()
+    assert len(made) == 1  # without autocast nothing is rounded
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "chunks"),
+    # Generator passes of a batch of six that count as small; ten temperatures in equal chunks of at most so many.
+    [(10, 10.5, [10]), (10, 9.5, [5, 5]), (10, 4.5, [2] * 5), (10, 0.5, [1] * 10), (7, 6.5, [1] * 7), (1, 3.5, [1])],
+)
+def test_on_a_cpu_as_many_temperatures_run_together_as_are_a_small_batch(
+    small_model, monkeypatch, count, limit, chunks
+):
+    model = small_model()
+    monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", int(limit * 6 * cost.forward_flops(model.generator)))
+    seen = record(monkeypatch, chains_module, "run", lambda kernel, density, z, noise, **_: len(z))
+    ends = sample(model, t=torch.linspace(0.1, 1, count))
+    assert seen == chunks
+    apart = small_model(temperature_chunk=1)
+    torch.testing.assert_close(ends, sample(apart, t=torch.linspace(0.1, 1, count)), rtol=0, atol=1e-5)
+
+
+class Memory:
+    """Stands for a device on which so many latents fit."""
+
+    def __init__(self, monkeypatch, fits):
+        self.asked, run = [], chains_module.run
+
+        def short_of_memory(kernel, density, z, noise, **kwargs):
+            self.asked.append(len(z))
+            if len(z) > fits:
+                raise torch.OutOfMemoryError("out of memory")
+            return run(kernel, density, z, noise, **kwargs)
+
+        monkeypatch.setattr(chains_module, "run", short_of_memory)
+
+
+def test_what_does_not_fit_in_memory_runs_in_smaller_chunks_from_then_on(small_model, monkeypatch):
+    expected, model = sample(small_model(temperature_chunk=2)), small_model()
+    memory = Memory(monkeypatch, fits=3)
+    with pytest.warns(UserWarning, match="side by side do not fit in memory") as warnings:
+        ends = sample(model)
+    assert [str(w.message).rpartition(": ")[2] for w in warnings] == ["going on with 5.", "going on with 2."]
+    assert memory.asked == [10, 5, 2, 2, 2, 2, 2]
+    assert torch.equal(ends, expected)
+    memory.asked.clear()
+    sample(model)  # a warning would be an error here
+    assert memory.asked == [2] * 5
+
+
+@pytest.mark.parametrize(("chunk", "fits"), [(10, 3), ("auto", 0)])
+def test_memory_that_is_too_short_for_what_was_asked_is_told(small_model, monkeypatch, chunk, fits):
+    model = small_model(temperature_chunk=chunk)
+    Memory(monkeypatch, fits)
+    monkeypatch.setattr(chains_module, "rank_zero_warn", lambda message: None)
+    with pytest.raises(torch.OutOfMemoryError):
+        sample(model)
+
+
+def test_a_small_energys_chain_takes_one_thread_and_gives_the_others_back(small_model, monkeypatch):
+    model = small_model()
+    torch.set_num_threads(2)
+    seen = record(
+        monkeypatch, chains_module, "run", lambda kernel, density, z, noise, **_: (z.dim(), torch.get_num_threads())
+    )
+    model.sample_prior(6, model.stream("test"))
+    sample(model, t=T[:1])
+    assert seen == [(2, 1), (3, 2)]
+    assert torch.get_num_threads() == 2
+    monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", 0)
+    model.sample_prior(6, model.stream("test"))
+    assert seen[-1] == (2, 2)
+
+
+@pytest.mark.parametrize(("steps", "block"), [(20, 5), (60, 5), (12, 4), (7, 1), (3, 3), (1, 1)])
+def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model, monkeypatch, steps, block):
+    model = small_model(compile="on")
+    model.chains.training_batch = 6
+    noise = torch.zeros(steps, 6, 8)
+    assert model.chains._block(100, 6, noise) == block
+    assert model.chains._block(100, 5, noise) is None  # another shape would be compiled anew
+    monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", 0)
+    assert model.chains._block(100, 6, noise) == 1
+    model.chains.compile = "auto"
+    assert model.chains._block(100, 6, noise) is None
+
+
+def test_nothing_is_compiled_after_the_first_epoch(small_model):
+    """Three epochs and, in the second, validation with batches of two sizes that training does not have."""
+    model = small_model(objective=ThermodynamicIntegration("contrastive", PowerLaw(4, 2.0)), compile="on")
+    graphs = []
+
+    class Count(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+    torch._dynamo.utils.counters.clear()
+    fields = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=3, check_val_every_n_epoch=2, callbacks=[Count()], inference_mode=False, **fields)
+    trainer.fit(model, DataLoader(images(18), 6), DataLoader(images(13), 8))
+    # Of the prior's chain one graph for its steps, of the posteriors' one for the four temperatures above zero.
+    assert graphs == [2, 2, 2]
