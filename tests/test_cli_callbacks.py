@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.test_cli import CONFIG, ROOT, SHORT, checkpoint, cli, repeatable
 
 PICTURES = ("samples", "reconstructions", "integrand", "gradient_variance")
-MEASURED = "gradient_variance/per_parameter/|fidelity/"
+MEASURED = "gradient_variance/(?:test/)?per_parameter/|gradient_.*/test/across|fidelity/"
 
 
 def test_the_shipped_config_measures_and_says_no_warning(tmp_path):
@@ -34,8 +34,8 @@ def test_the_shipped_config_measures_and_says_no_warning(tmp_path):
         assert len(table[f"gradient_variance/per_parameter/{name}"].dropna()) == 1
         assert len(events.Scalars(f"gradient_variance/per_parameter/{name}")) == 1
     for name in ("FD[classifier:digits]_inf", "KD[classifier:digits]_inf_se"):
-        assert table[f"fidelity/{name}"].dropna().item() > 0
-        assert len(events.Scalars(f"fidelity/{name}")) == 1
+        assert table[f"fidelity/train/{name}"].dropna().item() > 0
+        assert len(events.Scalars(f"fidelity/train/{name}")) == 1
 
 
 class Killed(Exception):
@@ -62,6 +62,7 @@ def fit(folder: Path, epochs: int, *fields: Any, kill: int | None = None) -> Pat
         callbacks.append({"class_path": f"{__name__}.Kill", "init_args": {"step": kill}})
     measured = ["--trainer.callbacks", json.dumps(callbacks), "--trainer.limit_train_batches", 4]
     measured += ["--gradient_variance.every_n_epochs", 2, "--fidelity.every_n_epochs", 2]
+    measured += ["--gradient_variance.splits", "[train,test]", "--fidelity.splits", "[train,test]"]
     cli("fit", *SHORT, *measured, "--trainer.max_epochs", epochs, "--runs", folder, *fields)
     return folder / "digits" / "0"
 
@@ -88,10 +89,11 @@ def test_a_resumed_run_has_the_metrics_of_the_uninterrupted_one(whole, tmp_path,
     columns = expected.columns[expected.columns.str.contains(MEASURED)]
     measured = {int(e) for e in expected[columns].dropna(how="all").index.map(expected["epoch"])}
     assert measured == {1, 3, 4}
+    assert {name.split("/")[1] for name in columns} == {"per_parameter", "train", "test"}
     extra = table["epoch"] == "2"
     assert table.loc[extra, columns].notna().any(axis=None) == (how == "ended")
     table.loc[extra, columns] = float("nan")
     pd.testing.assert_frame_equal(table, expected)
     for name in PICTURES:
-        for file in (whole / name).iterdir():
-            assert (run / name / file.name).read_bytes() == file.read_bytes()
+        for file in (whole / name).rglob("*.*"):
+            assert (run / file.relative_to(whole)).read_bytes() == file.read_bytes()

@@ -56,7 +56,7 @@ class Witness(pl.Callback):
             "noise": self.noise,
             "images": self.images,
             "parameters": digest(module.parameters()),
-            "monitored": trainer.callback_metrics["fidelity/FD[classifier:digits]_inf"].item(),
+            "monitored": trainer.callback_metrics["fidelity/test/FD[classifier:digits]_inf"].item(),
             "written": self.written,
         }
         (Path(self.folder) / f"rank-{trainer.global_rank}.json").write_text(json.dumps(seen))
@@ -72,6 +72,7 @@ def folder(tmp_path_factory) -> Path:
         *("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"),
         *("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "3"),
         *("--model.prior_sampler.num_steps", "5", "--model.posterior_sampler.num_steps", "3"),
+        *("--gradient_variance.splits", "[train,test]", "--fidelity.splits", "[train,test]"),
         *("--trainer.callbacks+", f"{__name__}.Witness", "--trainer.callbacks.folder", folder / "witness"),
     ]
     # Without a port of a launcher's in the environment Lightning takes one that is free.
@@ -105,7 +106,7 @@ def ranks(folder) -> list[dict[str, Any]]:
 def test_processes_draw_apart_and_learn_together(folder, ranks):
     """No image of an epoch and no noise in common, also in measuring; parameters and checkpoint are the same."""
     noise = [set(rank["noise"]) for rank in ranks]
-    assert min(map(len, noise)) >= 2 * (6 + 32)  # prior and posterior chains of each step and each gradient measured
+    assert min(map(len, noise)) >= 2 * (6 + 64)  # prior and posterior chains of each step and each gradient measured
     assert not noise[0] & noise[1]
     for epoch in (slice(0, 3), slice(3, 6)):
         images = [image for rank in ranks for batch in rank["images"][epoch] for image in batch]
@@ -124,7 +125,7 @@ def test_each_file_is_written_once_by_the_first_process(folder, ranks):
     written = [Counter(p for p in rank["written"] if p.startswith(str(runs))) for rank in ranks]
     assert not written[1]
     results = {f"{name}/epoch-0002.png" for name in ("samples", "reconstructions", "integrand", "gradient_variance")}
-    results |= {"gradient_variance/epoch-0002.csv", "config.yaml"}
+    results |= {"gradient_variance/epoch-0002.csv", "gradient_variance/test/epoch-0002.csv", "config.yaml"}
     assert {name: written[0][str(run / name)] for name in results} == dict.fromkeys(results, 1)
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert len(list(run.glob("events*"))) == 1
@@ -132,7 +133,7 @@ def test_each_file_is_written_once_by_the_first_process(folder, ranks):
         assert [image.step for image in events.Images(name)] == [6]
     table = pd.read_csv(run / "metrics.csv")
     assert table["train/loss"].dropna().index.map(table["step"]).tolist() == list(range(6))
-    assert len(table["fidelity/FD[classifier:digits]_inf"].dropna()) == 1
+    assert len(table["fidelity/test/FD[classifier:digits]_inf"].dropna()) == 1
     assert (table["cost/images_per_second"] * table["cost/seconds"]).dropna().tolist() == pytest.approx(
         [2 * 3 * 75] * 2
     )
@@ -144,9 +145,12 @@ def test_each_file_is_written_once_by_the_first_process(folder, ranks):
 
 
 def test_the_table_of_the_first_process_has_the_draws_of_both(folder):
-    """Its row is that of the metrics, which are means over processes of what each of them has."""
+    """Its row is that of the metrics, which are means over processes of what each of them has; of both splits."""
     run = folder / "runs" / "digits" / "0"
-    row = pd.read_csv(run / "gradient_variance" / "epoch-0002.csv", index_col="part").loc["both"]
     metrics = pd.read_csv(run / "metrics.csv")
-    for name in ("total", "sampler", "total_se"):
-        assert metrics[f"gradient_variance/per_parameter/{name}/both"].dropna().item() == pytest.approx(row[name])
+    for split, name in [(split, name) for split in ("", "test/") for name in ("total", "sampler", "total_se")]:
+        table = run / "gradient_variance" / split / "epoch-0002.csv"
+        row = pd.read_csv(table, index_col="part").loc["both"]
+        assert metrics[f"gradient_variance/{split}per_parameter/{name}/both"].dropna().item() == pytest.approx(
+            row[name]
+        )

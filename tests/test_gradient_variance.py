@@ -37,7 +37,9 @@ class Restless(ConvGenerator):
         return super().forward(z) * (1 + 1e-3 * self.calls) + 1e-2 * torch.rand(1)
 
 
-def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2, **fields: Any) -> pl.Trainer:
+def fit(
+    model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2, data: Any = None, **fields: Any
+) -> pl.Trainer:
     """Three batches of twenty digits an epoch."""
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -54,7 +56,7 @@ def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2
         log_every_n_steps=1,
         **fields,
     )
-    trainer.fit(model, datamodule=Digits(batch_size=20))
+    trainer.fit(model, datamodule=data or Digits(batch_size=20))
     return trainer
 
 
@@ -62,7 +64,7 @@ def fit(model: LatentEBM, folder: Path, *callbacks: pl.Callback, epochs: int = 2
 def test_training_is_the_same_with_and_without_bit_by_bit(small_model, tmp_path, objective):
     """Weights, gradients, buffers, the optimiser and torch's random state, although the generator depends on all."""
     ends = []
-    for callbacks in ([], [GradientVariance(1, 4, 2, 2)]):
+    for callbacks in ([], [GradientVariance(1, 4, 2, 2, splits=["train", "test"])]):
         torch.manual_seed(0)
         model = small_model(generator=Restless(8, (1, 8, 8), 2), objective=objective)
         trainer = fit(model, tmp_path / str(len(callbacks)), *callbacks)
@@ -227,3 +229,5 @@ def test_settings_that_measure_nothing_are_refused():
         GradientVariance(every_n_epochs=-1)
     with pytest.raises(ValueError, match="num_batches is 10"):
         GradientVariance(num_batches=10, blocks=4)
+    with pytest.raises(ValueError, match="GradientVariance: splits is \\['val'\\]"):
+        GradientVariance(splits=["val"])

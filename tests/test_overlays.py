@@ -52,7 +52,10 @@ def test_report_code_sets_every_reading_of_the_published_runs():
     assert energy.startswith("The energy received an exactly zero gradient")
     logged = program.trainer.callback_metrics
     assert logged["train/loss"] > 64 * math.log(64)  # D ln D is its least value, by Jensen's inequality
-    assert {name.partition("[")[0] for name in logged if "fidelity" in name} == {"fidelity/FD", "fidelity/KD-rbf"}
+    assert {name.partition("[")[0] for name in logged if "fidelity" in name} == {
+        "fidelity/train/FD",
+        "fidelity/train/KD-rbf",
+    }
 
 
 def test_the_vanilla_model_has_the_same_readings():

@@ -1,13 +1,15 @@
 """How far generated images are from real ones, while a model trains."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
 from thermoebm import generation, randomness
+from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import is_due
+from thermoebm.callbacks.splits import SplitName
 from thermoebm.data import ImageDataModule
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Protocol, fit_sizes
@@ -20,21 +22,22 @@ from thermoebm.modules import LatentEBM
 class GenerationMetrics(pl.Callback):
     """Logs distances of samples to real images at every n-th epoch and the last, on all images and extrapolated.
 
-    For instance ``fidelity/FD[classifier:digits]_inf`` and its standard error, ``..._inf_se``; which names there are,
-    see :mod:`thermoebm.metrics.summary`. Samples have the same noise each time, so curves move by what was learned;
-    training draws none of it and is the same with this callback and without.
+    For instance ``fidelity/test/FD[classifier:digits]_inf`` and its standard error, ``..._inf_se``; which names there
+    are, see :mod:`thermoebm.metrics.summary`. Samples have the same noise each time, and are the same for both splits,
+    so curves move by what was learned; training draws none of it and is the same with this callback and without.
 
     Args:
         every_n_epochs: Interval; 0: never.
         num_samples: Generated images, and the most real images they are compared with.
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
-        split: Real images that samples are compared with: the held-out ones (``test``) or those it is trained on.
+        splits: Real images that samples are compared with: those it is trained on (``train``), the held-out ones
+            (``test``) or both, which costs the distances twice and the samples once.
         protocol: How subsets are drawn.
         kernels: Of the kernel distances: ``poly``, KID's own, and ``rbf``, the report's code's.
 
     Raises:
-        ValueError: If a number is out of range, or a kernel unknown.
+        ValueError: If a number is out of range, or a kernel or split unknown.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class GenerationMetrics(pl.Callback):
         num_samples: int = 4500,
         sizes: list[int] | None = None,
         extractor: str = "classifier",
-        split: Literal["test", "train"] = "train",
+        splits: Sequence[SplitName] = ("train",),
         protocol: Protocol = "nested",
         kernels: Sequence[KernelName] = ("poly", "rbf"),
     ) -> None:
@@ -58,18 +61,17 @@ class GenerationMetrics(pl.Callback):
         self.num_samples = num_samples
         self.wanted_sizes = sizes
         self.extractor_name = extractor
-        self.split = split
+        self.splits = split_names.checked("GenerationMetrics", splits)
         self.protocol = protocol
         self.kernels = tuple(kernels)
         self._extractor: Extractor | None = None
+        self._real: dict[SplitName, tuple[Tensor, list[int]]] = {}  # images uint8 (N, C, H, W), and sizes of subsets
         self._remarked = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.every_n_epochs:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, ImageDataModule):
-            raise ValueError("GenerationMetrics needs the images of an ImageDataModule; this trainer has none.")
+        data = split_names.images_module("GenerationMetrics", trainer.datamodule)  # type: ignore[attr-defined]
         if trainer.is_global_zero and self._extractor is None:
             self.prepare(data)
 
@@ -79,14 +81,17 @@ class GenerationMetrics(pl.Callback):
         Raises:
             ValueError: If there are too few images, or the extractor cannot be had or does not take them.
         """
-        split = data.held_out_images if self.split == "test" else data.train_images
-        order = torch.randperm(len(split), generator=randomness.stream("cpu", 0, "generation metrics"))
-        self._real = split[order[: self.num_samples]]
-        self._sizes, scaled = fit_sizes(min(len(self._real), self.num_samples), self.wanted_sizes)
-        if scaled:
-            print(f"GenerationMetrics: {scaled}", flush=True)
-        self._extractor = features.extractor(self.extractor_name, data)
-        self._extractor(self._real[:1])
+        for name in self.splits:
+            split = data.held_out_images if name == "test" else data.train_images
+            order = torch.randperm(len(split), generator=randomness.stream("cpu", 0, "generation metrics"))
+            real = split[order[: self.num_samples]]
+            sizes, scaled = fit_sizes(min(len(real), self.num_samples), self.wanted_sizes)
+            if scaled:
+                print(f"GenerationMetrics, {name}: {scaled}", flush=True)
+            self._real[name] = real, sizes
+        extractor = features.extractor(self.extractor_name, data)
+        extractor(data.train_images[:1])
+        self._extractor = extractor
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not is_due(trainer, self.every_n_epochs):
@@ -100,17 +105,20 @@ class GenerationMetrics(pl.Callback):
         extractor = self._extractor
         assert extractor is not None
         fake = generation.draw(model, self.num_samples, lambda i: model.stream("generation metrics", 1, i), "samples")
-        real = extractor.of_real(self._real, fake.device, "features of real images")
-        scalars, _, remarks = summarise(
-            real,
-            extractor(fake, "features of samples"),
-            extractor.distance_names,
-            self._sizes,
-            model.stream("generation metrics", 2),
-            self.protocol,
-            self.kernels,
-        )
-        for remark in [] if self._remarked else remarks:
-            print(f"GenerationMetrics: {remark}", flush=True)
+        y = extractor(fake, "features of samples")
+        measured: dict[str, float] = {}
+        for split, (images, sizes) in self._real.items():
+            scalars, _, remarks = summarise(
+                extractor.of_real(images, fake.device, "features of real images"),
+                y,
+                extractor.distance_names,
+                sizes,
+                model.stream("generation metrics", 2),
+                self.protocol,
+                self.kernels,
+            )
+            for remark in [] if self._remarked else remarks:
+                print(f"GenerationMetrics, {split}: {remark}", flush=True)
+            measured |= {f"{split}/{name}": value for name, value in scalars.items()}
         self._remarked = True
-        return scalars
+        return measured

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorboards
+from thermoebm.callbacks.splits import SplitName
 from thermoebm.gradient_draws import measure
 from thermoebm.gradients import Decomposition, Design, Estimate, RunningNoiseScale, across_parameters, networks
 from thermoebm.modules import LatentEBM
@@ -39,16 +41,21 @@ class GradientVariance(PictureCallback):
     histogram over the parameters of each tensor. Fresh draws each time, so that errors average out over epochs. With
     several processes each draws as many, of its own batch size, and the blocks of all are put together.
 
+    Draws are of training images. Of held-out ones, in the same way, names and files have ``test`` after their first
+    part, as in ``gradient_variance/test/per_parameter/...``; and since no step has a gradient of held-out images,
+    ``gradient_variance/test/across_parameters/NETWORK`` and its mean are over these draws.
+
     Every number is one epoch's, so a checkpoint at an epoch's end carries nothing of it and a resumed run has the same
     ones; the part before is also measured at its own last epoch.
 
     Args:
         every_n_epochs: Interval of the draws; 0: never.
         num_batches, repetitions, blocks: See :class:`thermoebm.gradients.Design`. A measurement costs about as much as
-            ``num_batches * repetitions`` training steps.
+            ``num_batches * repetitions`` training steps for each split.
+        splits: Images that are drawn from: those it is trained on (``train``), the held-out ones (``test``) or both.
 
     Raises:
-        ValueError: If a number does not fit the others.
+        ValueError: If a number does not fit the others, or a split is unknown.
     """
 
     name = "gradient_variance"
@@ -59,9 +66,11 @@ class GradientVariance(PictureCallback):
         num_batches: int = Design.num_batches,
         repetitions: int = Design.repetitions,
         blocks: int = Design.blocks,
+        splits: Sequence[SplitName] = ("train",),
     ) -> None:
         super().__init__(every_n_epochs)
         self.design = Design(num_batches, repetitions, blocks)
+        self.splits = split_names.checked("GradientVariance", splits)
         self._batch_size = 0
         self._restart()
 
@@ -73,6 +82,15 @@ class GradientVariance(PictureCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(trainer.train_dataloader, DataLoader):  # told before an epoch has been spent
             raise RuntimeError("GradientVariance draws from the training images: it needs one training data loader.")
+        self._loaders: dict[SplitName, DataLoader[Tensor]] = {"train": trainer.train_dataloader}
+        if "test" in self.splits and self.every_n_epochs:
+            data = split_names.images_module("GradientVariance", trainer.datamodule)  # type: ignore[attr-defined]
+            if len(data.held_out_images) < data.batch_size:
+                raise ValueError(
+                    f"GradientVariance: a batch takes {data.batch_size} images, and {len(data.held_out_images)} are "
+                    "held out; take a smaller batch_size or splits: [train]."
+                )
+            self._loaders["test"] = data.test_dataloader()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()  # an earlier fit may have been interrupted within its epoch
@@ -96,27 +114,36 @@ class GradientVariance(PictureCallback):
         if self._across is None:  # a resumed run ends its finished epoch once more
             return
         assert isinstance(pl_module, LatentEBM)
-        assert isinstance(trainer.train_dataloader, DataLoader)
         scalars = self._across.scalars() | self._noise_scales(pl_module)
         self._restart()  # also frees the gradient that the noise scale keeps
-        if self.due(trainer):
-            state = measure(
-                pl_module,
-                trainer.train_dataloader,
-                self.design,
-                counters=(trainer.current_epoch,),
-                context=trainer.precision_plugin.train_step_context,
-            )
-            if trainer.world_size > 1:
-                state.all_reduce()
-            report = state.report()
-            scalars |= report_scalars(report, state.names)
-            path = self.path(trainer)
-            if path is not None:
-                self.publish(trainer, path, figure_image(bar_chart(report, state.names, trainer.current_epoch + 1)))
-                write_table(report, path.with_suffix(".csv"))
-                self._add_histograms(trainer, state)
+        for split in self.splits if self.due(trainer) else ():
+            measured = self._measure(trainer, pl_module, split)
+            scalars |= {_of(split, name): value for name, value in measured.items()}
         pl_module.log_dict(scalars, sync_dist=True)
+
+    def _measure(self, trainer: pl.Trainer, model: LatentEBM, split: SplitName) -> dict[str, float]:
+        """Draws from a split, and writes its picture, table and histograms; the numbers, by their names for train."""
+        across = AcrossParameters([n for n, p in model.named_parameters() if p.requires_grad])
+        state = measure(
+            model,
+            self._loaders[split],
+            self.design,
+            name="gradient variance" if split == "train" else f"gradient variance {split}",
+            counters=(trainer.current_epoch,),
+            context=trainer.precision_plugin.train_step_context,
+            observe=None if split == "train" else across.update,
+        )
+        if trainer.world_size > 1:
+            state.all_reduce()
+        report = state.report()
+        path = self.path(trainer)
+        if path is not None:
+            path = path.parent.parent / _of(split, f"{self.name}/{path.name}")
+            chart = bar_chart(report, state.names, trainer.current_epoch + 1)
+            self.publish(trainer, path, figure_image(chart), _of(split, self.name))
+            write_table(report, path.with_suffix(".csv"))
+            self._add_histograms(trainer, state, split)
+        return across.scalars() | report_scalars(report, state.names)
 
     def _noise_scales(self, model: LatentEBM) -> dict[str, float]:
         members = networks([n for n, p in model.named_parameters() if p.requires_grad])
@@ -125,12 +152,18 @@ class GradientVariance(PictureCallback):
             for name, positions in members.items()
         }
 
-    def _add_histograms(self, trainer: pl.Trainer, state: Decomposition) -> None:
+    def _add_histograms(self, trainer: pl.Trainer, state: Decomposition, split: SplitName) -> None:
         loggers = tensorboards(trainer)
         for name, variance in state.per_parameter() if loggers else ():
             finite = variance[variance.isfinite()]
             for logger in loggers if len(finite) else ():
-                logger.experiment.add_histogram(f"gradient_variance/{name}", finite, trainer.global_step)
+                logger.experiment.add_histogram(_of(split, f"{self.name}/{name}"), finite, trainer.global_step)
+
+
+def _of(split: SplitName, name: str) -> str:
+    """A name as it is of this split: what is of training images goes without saying."""
+    first, *rest = name.split("/", 1)
+    return "/".join([first, *(["test"] if split == "test" else []), *rest])
 
 
 class AcrossParameters:

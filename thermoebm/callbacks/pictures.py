@@ -63,12 +63,12 @@ class PictureCallback(pl.Callback):
             return None
         return Path(log_dir) / self.name / f"epoch-{trainer.current_epoch + 1:04d}.png"
 
-    def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor) -> None:
-        """Writes a picture as PNG and to TensorBoard."""
+    def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor, tag: str | None = None) -> None:
+        """Writes a picture as PNG and to TensorBoard, there under its tag or else the callback's name."""
         path.parent.mkdir(parents=True, exist_ok=True)
         save_image(picture, path)
         for logger in tensorboards(trainer):
-            logger.experiment.add_image(self.name, picture, trainer.global_step)
+            logger.experiment.add_image(tag or self.name, picture, trainer.global_step)
 
 
 def is_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
