@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     quieten()
     started = time.perf_counter()
-    from thermoebm.study.compose import StudyError
+    from thermoebm.study.definitions import StudyError
     from thermoebm.study.file import read
 
     options.importing = time.perf_counter() - started

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from thermoebm.study import folder
-from thermoebm.study.file import Run, Study
+from thermoebm.study.definitions import Run, Study
 
 # Seconds between two drawings of the table.
 _REDRAW = 1.0

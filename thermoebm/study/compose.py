@@ -16,6 +16,7 @@ from jsonargparse import Namespace
 
 from thermoebm.cli import CLI
 from thermoebm.modules import LatentEBM
+from thermoebm.study.definitions import StudyError
 
 #: Fields that say where a run is kept, how it is watched and on what it is run: they change no result. (The number of
 #: threads changes the last bits at most.)
@@ -24,10 +25,6 @@ WITHOUT_EFFECT = (
     *("data.init_args.root", "data.init_args.download", "data.init_args.resident"),
     *(f"trainer.{name}" for name in ("enable_progress_bar", "logger", "default_root_dir", "profiler")),
 )
-
-
-class StudyError(ValueError):
-    """Something is wrong with a study; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,11 @@ class _Check(CLI):
         with torch.random.fork_rng(devices=[]):
             super().instantiate_classes()
         torch.set_num_threads(threads)
+        trainer = self.config.fit.trainer
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise ValueError(f"trainer.max_epochs is {trainer.max_epochs}; a run of a study has an end, at least 1.")
+        if trainer.enable_checkpointing is False or trainer.fast_dev_run:
+            raise ValueError("a run of a study keeps checkpoints: leave out enable_checkpointing and fast_dev_run.")
         whole, settings = (self._plain(skip_default) for skip_default in (False, True))
         for field in WITHOUT_EFFECT:
             _remove(settings, field.split("."))

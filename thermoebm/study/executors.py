@@ -9,9 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from thermoebm.study.compose import StudyError
+from thermoebm.study.definitions import StudyError
 
 #: What executes a run, its directory and options to follow.
 WORKER = (sys.executable, "-m", "thermoebm.study.worker")
@@ -23,8 +21,9 @@ _PATIENCE = 10
 class Executor(Protocol):
     """Runs workers; none of its methods waits for one, but for :meth:`close`."""
 
-    #: How many at once.
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many at once."""
 
     def start(self, run: Path) -> Any:
         """Starts a worker and returns a handle of it."""
@@ -121,6 +120,10 @@ def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
 def _gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named == "":
+        return []
+    import torch
+
     count = torch.cuda.device_count()
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
@@ -131,4 +134,6 @@ def choose(
     """The executor of that name."""
     if name == "local":
         return Local(jobs, threads)
-    raise StudyError("the executor ray is not there yet.")
+    from thermoebm.study.ray_executor import Ray
+
+    return Ray(jobs, threads, address, gpus)

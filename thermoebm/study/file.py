@@ -19,13 +19,13 @@ that ends so.
 """
 
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from thermoebm.study.compose import Composed, StudyError, compose
+from thermoebm.study.compose import compose
+from thermoebm.study.definitions import Cell, Run, Study, StudyError
 
 # What has a place of its own in a study, or is the launcher's to choose.
 _TAKEN = {
@@ -37,63 +37,6 @@ _TAKEN = {
     "ckpt_path": "the launcher resumes what was interrupted",
     "config": "configs names files",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """Runs that differ in their seed only.
-
-    Args:
-        name: For people.
-        group: What it varies: batch, power, num_temperatures, posterior_steps, eta, width, ...
-        composed: Its config.
-    """
-
-    name: str
-    group: str
-    composed: Composed = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One training.
-
-    Args:
-        study, cell, group, seed: What it is called.
-        hash: Of its config, and the name of its directory.
-        config: The whole of it.
-    """
-
-    study: str
-    cell: str
-    group: str
-    seed: int
-    hash: str
-    config: dict[str, Any] = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.cell}, seed {self.seed}"
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """A study file, checked.
-
-    Args:
-        name: What its folder is called.
-        path: The file.
-        cells: In the file's order.
-        seeds: Of every cell.
-        retries: How often a run that failed is tried again.
-        runs: All, seed by seed, so that a study that is interrupted has whole comparisons.
-    """
-
-    name: str
-    path: Path
-    cells: tuple[Cell, ...]
-    seeds: tuple[int, ...]
-    retries: int
-    runs: tuple[Run, ...]
 
 
 def read(path: str | Path) -> Study:

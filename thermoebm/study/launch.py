@@ -10,8 +10,8 @@ from typing import Any
 
 from thermoebm.study import folder
 from thermoebm.study.board import Board
+from thermoebm.study.definitions import Run, Study
 from thermoebm.study.executors import Executor
-from thermoebm.study.file import Run, Study
 from thermoebm.study.worker import BUSY, DAMAGED
 
 # Seconds between two looks at the workers, and before another look at a run that another launcher has.
@@ -43,8 +43,8 @@ class Launcher:
         with self._stoppable():
             try:
                 while (self._waiting or self._running) and not self._stopped_by:
-                    self._start()
                     self._look()
+                    self._start()
                     self.board.show()
                     if self._running or self._waiting:
                         time.sleep(_LOOK)

@@ -14,8 +14,8 @@ from thermoebm.callbacks.cost import scaled
 from thermoebm.cost import Flops
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.study import board, folder
+from thermoebm.study.definitions import Cell, Study
 from thermoebm.study.executors import Local
-from thermoebm.study.file import Cell, Study
 from thermoebm.study.work import Counter, Work, parameters
 from thermoebm.threads import threads
 

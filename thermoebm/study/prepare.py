@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from thermoebm.study import folder
-from thermoebm.study.compose import WITHOUT_EFFECT, StudyError
-from thermoebm.study.file import Run, Study
+from thermoebm.study.compose import WITHOUT_EFFECT
+from thermoebm.study.definitions import Run, Study, StudyError
 
 
 def prepare(study: Study, output: Path) -> None:

@@ -11,7 +11,7 @@ from thermoebm.callbacks.cost import count_flops
 from thermoebm.cost import Flops
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.modules import LatentEBM
-from thermoebm.study.file import Cell
+from thermoebm.study.definitions import Cell
 
 # Images in the batch that operations are counted on: they are in proportion to it.
 _COUNTED = 4

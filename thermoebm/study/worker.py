@@ -5,6 +5,7 @@ Started by an executor as ``python -m thermoebm.study.worker RUN_DIRECTORY``. Ex
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import platform
@@ -87,7 +88,7 @@ def _describe(run: Path) -> dict[str, Any]:
         raise folder.Damaged(f"{run / 'run.json'} is not there; move {run} away and run the study again.")
     accelerator = about["config"]["trainer"]["accelerator"]
     cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    about["device"] = torch.cuda.get_device_name() if cuda else f"cpu ({platform.processor() or platform.machine()})"
+    about["device"] = torch.cuda.get_device_name() if cuda else f"CPU, {_processor()}"
     about["versions"] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -96,6 +97,15 @@ def _describe(run: Path) -> dict[str, Any]:
     }
     folder.write(run / "run.json", about)
     return about
+
+
+def _processor() -> str:
+    """What the processor is called, as far as the system says."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _train(run: Path, threads: int, epochs: int) -> Path:
