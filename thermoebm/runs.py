@@ -48,7 +48,7 @@ def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read, or its tensors have other names or shapes than the model's.
     """
-    checkpoint = _load(path)
+    checkpoint = load_checkpoint(path)
     saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(saved.keys() | wanted.keys()):
@@ -115,7 +115,7 @@ def load_data(path: str | Path, **fields: Any) -> ImageDataModule:
 
 def _build(path: str | Path, name: str, kind: type, fields: dict[str, Any] | None = None) -> Any:
     """The object that a checkpoint's config describes under this name, with some fields replaced."""
-    config = _load(path).get("config", {})
+    config = load_checkpoint(path).get("config", {})
     if name not in config:
         raise ValueError(f"{path} holds no config: it was not written by train.py.")
     parser = ArgumentParser(exit_on_error=False)
@@ -133,8 +133,13 @@ def write_samples(samples: Tensor, picture: Tensor, folder: Path) -> None:
     save_image(picture, folder / "samples.png")
 
 
-def _load(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds; only tensors and plain values are unpickled."""
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of train.py holds; only tensors and plain values are unpickled.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
     try:

@@ -145,9 +145,9 @@ class Cost(pl.Callback):
         shares = sorted(((fit.seconds[phase] / seconds, phase) for phase in TRAINING), reverse=True)
         return (
             f"{fit.steps:,} steps in {_short(seconds)} s: {_short(fit.steps / seconds)} steps/s, "
-            f"{_short(fit.images / seconds)} images/s, {_scaled(fit.flops / seconds)}FLOP/s; "
+            f"{_short(fit.images / seconds)} images/s, {scaled(fit.flops / seconds)}FLOP/s; "
             f"{', '.join(f'{phase} {100 * share:.0f} %' for share, phase in shares)}; "
-            f"{_short(fit.seconds[MEASURING])} s more of measuring; peak memory {_scaled(self._memory)}B"
+            f"{_short(fit.seconds[MEASURING])} s more of measuring; peak memory {scaled(self._memory)}B"
         )
 
 
@@ -183,7 +183,7 @@ def _short(value: float) -> str:
     return f"{value:,.{max(places, 0)}f}"
 
 
-def _scaled(value: float) -> str:
+def scaled(value: float) -> str:
     """A number with three digits and the prefix of its unit."""
     power = min(int(math.log10(value) // 3), 5) if value >= 1 else 0
     return f"{_short(value / 1000**power)} {' kMGTP'[power].strip()}"

@@ -1,0 +1,376 @@
+"""Launching: what is done stays and is never done again, whoever is killed; what fails, is tried again and told.
+
+Training is pretended (see study_fake), processes, locks, signals and markers are real.
+"""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import study_fake
+from tests.study_fake import EPOCHS, PROGRAM
+from thermoebm.study import folder, worker
+from thermoebm.study.board import Board, duration, status
+from thermoebm.study.definitions import StudyError
+from thermoebm.study.executors import Local
+from thermoebm.study.launch import Launcher
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def places(output: Path) -> list[Path]:
+    return sorted((output / "runs").iterdir())
+
+
+def start(output: Path, count: int = 6, jobs: int = 2) -> subprocess.Popen[str]:
+    """A launcher in a process of its own."""
+    command = [*PROGRAM, "launch", str(output), str(count), str(jobs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(output: Path, count: int = 6, jobs: int = 2) -> tuple[int, str]:
+    launcher = start(output, count, jobs)
+    said = launcher.communicate(timeout=60)[0]
+    return launcher.returncode, said
+
+
+def faults(output: Path, **by_seed: str) -> None:
+    output.mkdir(exist_ok=True)
+    (output / "faults.json").write_text(json.dumps({seed.removeprefix("s"): f for seed, f in by_seed.items()}))
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+def workers(output: Path) -> list[int]:
+    """Processes that work on the study's runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if entry.name.isdecimal() and len(line) > 2 and line[2].decode().startswith(str(output / "runs")):
+            found.append(int(entry.name))
+    return found
+
+
+def trained(place: Path) -> list[int]:
+    """Epochs in the order in which they were begun."""
+    return [int(line.split()[1]) for line in (place / "trace").read_text().splitlines()]
+
+
+def assert_complete(output: Path) -> None:
+    for place in places(output):
+        assert folder.state(place) == folder.DONE
+        assert folder.read(place / "test" / "metrics.json") == {"epochs": EPOCHS}
+        epochs = trained(place)
+        assert sorted(set(epochs)) == list(range(EPOCHS))
+        # Resumed where the last checkpoint was: an epoch is begun again only if it was the one that was cut short.
+        assert all(after - before in (0, 1) for before, after in zip(epochs, epochs[1:], strict=False)), epochs
+        assert not (place / "not alone").exists()
+
+
+def marks(output: Path) -> dict[str, tuple[int, int, bytes]]:
+    """What tells whether a finished run was touched: identity, time and content of its DONE, and its trace."""
+    done = [place / "DONE" for place in places(output) if (place / "DONE").exists()]
+    return {
+        path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns, (path.parent / "trace").read_bytes())
+        for path in done
+    }
+
+
+# What is done stays
+
+
+def test_all_runs_are_done_once_and_a_second_launch_does_nothing(tmp_path):
+    code, said = finish(tmp_path)
+    assert code == 0
+    assert "6 of 6 runs done, 0 running, 0 failed" in said
+    assert_complete(tmp_path)
+    assert all(trained(place) == list(range(EPOCHS)) for place in places(tmp_path))
+    before = marks(tmp_path)
+    code, said = finish(tmp_path)
+    assert code == 0
+    assert "started" not in said
+    assert marks(tmp_path) == before
+    assert len(before) == 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_launcher_and_workers_killed_at_random_lose_nothing_and_repeat_nothing(tmp_path, seed):
+    rng = random.Random(seed)
+    finished: dict[str, tuple[int, int, bytes]] = {}
+    for _ in range(4):
+        launcher = start(tmp_path, count=16)
+        wait_for(lambda: workers(tmp_path) or launcher.poll() is not None)  # noqa: B023  (called here only)
+        time.sleep(rng.uniform(0.1, 0.6))
+        for victim in rng.sample(workers(tmp_path), k=min(1, len(workers(tmp_path)))):
+            os.kill(victim, signal.SIGKILL)
+        time.sleep(rng.uniform(0.0, 0.3))
+        launcher.kill()
+        launcher.communicate()
+        now = marks(tmp_path)
+        assert finished.items() <= now.items()
+        finished = now
+    assert 0 < len(finished) < 16
+    code, _ = finish(tmp_path, count=16)
+    assert code == 0
+    assert finished.items() <= marks(tmp_path).items()
+    assert_complete(tmp_path)
+
+
+def test_a_killed_worker_is_started_again_from_its_checkpoint_and_its_seconds_count(tmp_path):
+    launcher = start(tmp_path, count=1)
+    place = tmp_path / "runs" / f"{0:010x}"
+    wait_for(lambda: (place / "trace").exists() and len(trained(place)) == 3)
+    os.kill(workers(tmp_path)[0], signal.SIGKILL)
+    said = launcher.communicate(timeout=60)[0]
+    assert launcher.returncode == 0
+    assert "tried again: it ended without a word" in said
+    assert_complete(tmp_path)
+    assert trained(place)[:4] in ([0, 1, 2, 2], [0, 1, 2, 3])
+    done, attempts = folder.read(place / "DONE"), folder.read(place / "attempts.json")["attempts"]
+    assert done["attempts"] == len(attempts) == 2
+    assert done["seconds"] == pytest.approx(sum(a["ended"] - a["started"] for a in attempts), abs=0.02)
+    assert attempts[0]["started"] <= attempts[0]["ended"] <= attempts[1]["started"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a process killed with its parent")
+def test_workers_do_not_outlive_a_killed_launcher(tmp_path):
+    launcher = start(tmp_path)
+    wait_for(lambda: len(workers(tmp_path)) == 2)
+    launcher.kill()
+    launcher.communicate()
+    wait_for(lambda: not workers(tmp_path), seconds=2)
+
+
+def test_two_launchers_share_the_runs_and_no_run_is_done_twice(tmp_path):
+    both = [start(tmp_path, count=8), start(tmp_path, count=8)]
+    assert [launcher.communicate(timeout=60) and launcher.returncode for launcher in both] == [0, 0]
+    assert_complete(tmp_path)
+    assert all(trained(place) == list(range(EPOCHS)) for place in places(tmp_path))
+
+
+def test_a_run_that_another_process_holds_waits_for_it(tmp_path, monkeypatch):
+    made = study_fake.study(2)
+    study_fake.prepare(tmp_path, made)
+    monkeypatch.setattr("thermoebm.study.launch._LOOK_AGAIN", 0.3)
+    out = io.StringIO()
+    board = Board(made, tmp_path, 1, stream=out)
+    hold = f"import fcntl, time; f = open('{places(tmp_path)[0]}/lock', 'ab'); fcntl.flock(f, fcntl.LOCK_EX); print()"
+    holder = subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(1.5)"], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    assert folder.state(places(tmp_path)[0]) == folder.RUNNING
+    assert Launcher(made, tmp_path, Local(1, 1, program=PROGRAM), board).run() == 0
+    holder.communicate()
+    assert "seed 0: another process works on it" in out.getvalue()
+    assert_complete(tmp_path)
+
+
+def test_a_worker_whose_run_is_held_leaves_it_alone(tmp_path, monkeypatch):
+    study_fake.prepare(tmp_path, study_fake.study(1))
+    (place,) = places(tmp_path)
+    monkeypatch.setattr(worker, "_PATIENCE", 0.2)
+    with folder.locked(place) as mine:
+        assert mine
+        assert worker.main([str(place)]) == worker.BUSY
+    assert not (place / "attempts.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_launcher_told_to_stop_ends_its_workers_and_says_so_by_its_status(tmp_path, number):
+    launcher = start(tmp_path)
+    wait_for(lambda: len(workers(tmp_path)) == 2)
+    launcher.send_signal(number)
+    said = launcher.communicate(timeout=20)[0]
+    assert launcher.returncode == 128 + number
+    assert "Traceback" not in said
+    assert not workers(tmp_path)
+    assert finish(tmp_path)[0] == 0
+    assert_complete(tmp_path)
+
+
+# What fails
+
+
+def test_a_failure_is_tried_again_then_told_while_others_go_on(tmp_path):
+    faults(tmp_path, s1="once", s2="always")
+    code, said = finish(tmp_path)
+    assert code == 1
+    assert "5 of 6 runs done, 0 running, 1 failed" in said
+    assert "cell, seed 1: failed and is tried again: the fault that was asked for." in said
+    assert "cell, seed 2: FAILED: the fault that was asked for." in said
+    failed = places(tmp_path)[2]
+    assert folder.read(failed / "FAILED") == {"attempts": 2, "reason": "the fault that was asked for."}
+    assert folder.state(failed) == folder.FAILED
+    assert (failed / "log.txt").read_text().count("=== attempt") == 2
+    faults(tmp_path)
+    before = marks(tmp_path)
+    code, said = finish(tmp_path)
+    assert code == 0
+    assert said.count("started") == 1
+    assert before.items() <= marks(tmp_path).items()
+    assert not (failed / "FAILED").exists()
+    assert folder.read(failed / "DONE")["attempts"] == 3
+
+
+def test_a_full_disk_fails_the_run_with_its_sentence(tmp_path):
+    faults(tmp_path, s0="full")
+    code, said = finish(tmp_path, count=3)
+    assert code == 1
+    assert "seed 0: FAILED: OSError: [Errno 28] No space left on device" in said
+    assert "2 of 3 runs done" in said
+
+
+def test_a_launcher_that_cannot_write_goes_on(tmp_path, monkeypatch):
+    made = study_fake.study(2)
+    study_fake.prepare(tmp_path, made)
+    places(tmp_path)[0].joinpath("log.txt").mkdir()  # as bad as a full disk
+    monkeypatch.setattr(folder, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    out = io.StringIO()
+    assert Launcher(made, tmp_path, Local(1, 1, program=PROGRAM), Board(made, tmp_path, 1, stream=out)).run() == 1
+    assert "seed 0: FAILED: [Errno" in out.getvalue()
+    assert folder.state(places(tmp_path)[1]) == folder.DONE
+
+
+@pytest.mark.parametrize("name", ["DONE", "run.json", "FAILED", "attempts.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\udcff"])
+def test_a_damaged_directory_is_told_in_a_sentence_and_left_as_it_is(tmp_path, name, content):
+    study_fake.prepare(tmp_path, study_fake.study(2))
+    damaged = places(tmp_path)[0] / name
+    damaged.write_bytes(content.encode(errors="surrogateescape"))
+    made, out = study_fake.study(2), io.StringIO()
+    assert Launcher(made, tmp_path, Local(2, 1, program=PROGRAM), Board(made, tmp_path, 2, stream=out)).run() == 1
+    (told,) = [line for line in out.getvalue().splitlines() if "seed 0: FAILED" in line]
+    assert told.endswith(f"{damaged} is damaged; move {damaged.parent} away and run the study again.")
+    assert "tried again" not in out.getvalue()
+    assert name == "FAILED" or damaged.read_bytes() == content.encode(errors="surrogateescape")
+    assert folder.state(places(tmp_path)[1]) == folder.DONE
+
+
+# What is shown
+
+
+def test_time_left_follows_from_finished_runs_and_costs(tmp_path):
+    made = study_fake.study(4)
+    study_fake.prepare(tmp_path, made)
+    costs = dict(zip(made.runs, (1.0, 3.0, 2.0, 6.0), strict=True))
+    board = Board(made, tmp_path, 2, costs.__getitem__)
+    assert board.seconds_left() is None
+    for run, seconds in zip(made.runs[:2], (10.0, 30.0), strict=True):
+        folder.write(tmp_path / "runs" / run.hash / "DONE", {"seconds": seconds})
+        board.done(run)
+    assert board.seconds_left() == pytest.approx(10 * (2 + 6) / 2)
+    board.started(made.runs[3])
+    board.running[made.runs[3]] -= 40
+    assert board.seconds_left() == pytest.approx(10 * (2 + 6 - 4) / 2, abs=0.1)
+    board.fail(made.runs[2], "why")
+    assert board.seconds_left() == pytest.approx(10 * (6 - 4) / 2, abs=0.1)
+    assert board.summary() == "fake: 2 of 4 runs done, 1 running, 1 failed, about 10 s left"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_table_is_redrawn_in_place(tmp_path):
+    made, out = study_fake.study(3), Terminal()
+    study_fake.prepare(tmp_path, made)
+    board = Board(made, tmp_path, 2, stream=out)
+    board.started(made.runs[0])
+    board.show()
+    first = out.getvalue()
+    assert first.splitlines()[0].startswith("fake: 0 of 3 runs done, 1 running")
+    assert first.splitlines()[1].startswith(f"  running  cell, seed 0: epoch 0 of {EPOCHS}, 0 s")
+    board.fail(made.runs[0], "why")
+    board.show()
+    second = out.getvalue().removeprefix(first)
+    assert second.startswith("\033[2A\033[J")  # up by the two lines that were drawn
+    assert "cell, seed 0: FAILED: why" in second
+    board.show()
+    assert out.getvalue() == first + second  # nothing new, and not yet time
+
+
+def test_status_counts_by_cell_and_names_what_failed(tmp_path):
+    from thermoebm.study.definitions import Cell, Study
+
+    made = study_fake.study(4)
+    made = Study("fake", made.path, (Cell("cell", "batch", None),), made.seeds, 1, made.runs)
+    study_fake.prepare(tmp_path, made)
+    one, two, three, _ = places(tmp_path)
+    folder.write(one / "DONE", {"seconds": 1})
+    folder.write(two / "FAILED", {"reason": "the energy ran away."})
+    (three / "DONE").touch()
+    lines = status(made, tmp_path)
+    assert lines[0].split() == ["cell", "done", "running", "failed", "missing"]
+    assert lines[1].split() == ["cell", "1", "2", "1"]
+    assert lines[2].split() == ["all", "1", "0", "2", "1"]
+    assert "cell, seed 1: the energy ran away." in lines
+    assert any(line.startswith("cell, seed 2: ") and "DONE is damaged; move" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+# Places
+
+
+def test_cores_are_divided_and_never_shared_by_more_threads_than_there_are(monkeypatch):
+    monkeypatch.setattr("thermoebm.study.executors.cores", lambda: 8)
+    assert [(e.slots, e.threads) for e in (Local(), Local(jobs=2), Local(threads=4), Local(3, 5))] == [
+        (8, 1),
+        (2, 4),
+        (2, 4),
+        (3, 5),
+    ]
+    for jobs, threads in ((0, None), (None, 0), (-1, None)):
+        with pytest.raises(StudyError, match="must be at least 1"):
+            Local(jobs, threads)
+
+
+def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("thermoebm.study.executors._gpus", lambda: ["3", "5"])
+    monkeypatch.setattr("thermoebm.study.executors.cores", lambda: 8)
+    program = (sys.executable, "-c", "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.2)")
+    executor = Local(program=program)
+    assert (executor.slots, executor.threads) == (2, 4)
+    handles = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        handles.append(executor.start(tmp_path / name))
+    wait_for(lambda: executor.poll(handles[0]) is not None)
+    (tmp_path / "c").mkdir()
+    third = executor.start(tmp_path / "c")
+    wait_for(lambda: executor.poll(third) is not None)
+    assert [(tmp_path / name / "log.txt").read_text().strip() for name in "abc"] == ["3", "5", "3"]
+    executor.close()
+
+
+def test_markers_are_whole_or_absent(tmp_path, monkeypatch):
+    folder.write(tmp_path / "DONE", {"seconds": 1})
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        folder.write(tmp_path / "DONE", {"seconds": 2})
+    assert folder.read(tmp_path / "DONE") == {"seconds": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["DONE"]

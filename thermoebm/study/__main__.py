@@ -1,0 +1,129 @@
+"""``python -m thermoebm.study plan|run|status|collect|claims|figures|page STUDY.yaml [--output DIR]``."""
+
+import argparse
+import importlib
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from thermoebm.terminal import fail, quieten, say
+
+_COMMANDS = {
+    "plan": "print the runs, what they cost and what is done already",
+    "run": "run what is missing, then collect, draw and write the page",
+    "status": "print how the runs stand",
+    "collect": "make results.csv and final.csv of what was run",
+    "claims": "check the report's claims on final.csv",
+    "figures": "collect, draw the figures and write the page",
+    "page": "write index.html",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; --help lists every option")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status; faults are told in one sentence."""
+    options = _options(arguments)
+    quieten()
+    started = time.perf_counter()
+    from thermoebm.study.definitions import StudyError
+    from thermoebm.study.file import read
+
+    options.importing = time.perf_counter() - started
+    try:
+        study = read(options.study)
+        output = options.output or Path("studies") / study.name
+        return int(globals()[f"_{options.command}"](study, output, options) or 0)
+    except StudyError as error:
+        fail(str(error))
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m thermoebm.study", description="A study: many runs, one file.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, does in _COMMANDS.items():
+        command = commands.add_parser(name, help=does, description=does)
+        command.add_argument("study", type=Path, help="the study file, for instance configs/study/digits.yaml")
+        command.add_argument("--output", type=Path, help="the study's folder (default: studies/NAME)")
+        if name == "run":
+            command.add_argument("--executor", choices=["local", "ray"], default="local")
+            command.add_argument("--address", help="of a Ray cluster that runs already (default: one on this machine)")
+            command.add_argument("--gpus", type=float, help="GPUs of a run, with ray (default: 1 if there are any)")
+        if name in ("plan", "run"):
+            command.add_argument("--jobs", type=int, help="runs at a time (default: one per GPU, or by cores)")
+            command.add_argument("--threads", type=int, help="CPU threads of a run (default: cores shared equally)")
+    return parser.parse_args(arguments)
+
+
+def _plan(study: Any, output: Path, options: argparse.Namespace) -> None:
+    from thermoebm.study import plan
+
+    for line in plan.plan(study, output, options.jobs, options.threads, options.importing):
+        say(line)
+
+
+def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
+    from thermoebm.study import executors, prepare
+    from thermoebm.study.board import Board
+    from thermoebm.study.launch import Launcher
+
+    executor = executors.choose(options.executor, options.jobs, options.threads, options.address, options.gpus)
+    for sentence in prepare.difference(study, output):
+        say(sentence)
+    prepare.prepare(study, output)
+    say(f"{len(study.runs)} runs in {output}, {executor}")
+    status = Launcher(study, output, executor, Board(study, output, executor.slots)).run()
+    if status > 1:
+        say(f"Stopped. What is done is kept; the same command goes on: python -m thermoebm.study run {study.path}")
+    elif status == 1:
+        say("Some runs failed; the same command tries them again.")
+    else:
+        try:
+            _figures(study, output, options)
+        except Exception as error:
+            traceback.print_exc()
+            fail(
+                f"all runs are done and kept; drawing them failed ({type(error).__name__}: {error}); try again with "
+                f"python -m thermoebm.study figures {study.path}"
+            )
+    return status
+
+
+def _status(study: Any, output: Path, options: argparse.Namespace) -> None:
+    from thermoebm.study import board, prepare
+
+    for line in [*prepare.difference(study, output), *board.status(study, output)]:
+        say(line)
+
+
+def _collect(study: Any, output: Path, options: argparse.Namespace) -> None:
+    _of("collect").collect(output)
+    say(f"{output / 'results.csv'} has a row for each run and epoch, {output / 'final.csv'} one for each run.")
+
+
+def _claims(study: Any, output: Path, options: argparse.Namespace) -> None:
+    _of("claims").write(output)
+
+
+def _figures(study: Any, output: Path, options: argparse.Namespace) -> None:
+    _collect(study, output, options)
+    _of("figures").draw(output)
+    _page(study, output, options)
+
+
+def _page(study: Any, output: Path, options: argparse.Namespace) -> None:
+    say(f"The page is {_of('page').write(output)}.")
+
+
+def _of(name: str) -> Any:
+    """Imported when it is needed: each takes a while."""
+    return importlib.import_module(f"thermoebm.study.{name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

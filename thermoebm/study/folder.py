@@ -1,0 +1,156 @@
+"""What lies in a study's folder, and in each run's: markers that are written in one piece, and who works on what.
+
+STUDY/study.yaml, plan.json, runs/HASH/{run.json, config.yaml, log.txt, attempts.json, 0/, test/, DONE or FAILED}
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows: no locks, so a second launcher is not noticed
+    _fcntl = None  # type: ignore[assignment]
+
+fcntl: Any = _fcntl
+
+DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
+
+
+class Damaged(ValueError):
+    """A file of a run cannot be read; the message is one sentence with what to do."""
+
+
+def state(run: Path) -> str:
+    """``done``, ``running``, ``failed`` or ``missing``, which is also what was interrupted.
+
+    Raises:
+        Damaged: If a marker is there and cannot be read.
+    """
+    if read(run / "DONE") is not None:
+        return DONE
+    if is_locked(run):
+        return RUNNING
+    return MISSING if read(run / "FAILED") is None else FAILED
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None if there is none.
+
+    Raises:
+        Damaged: If it holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} is damaged; move {path.parent} away and run the study again.")
+    return content
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON under a temporary name and moves it into place: after a crash the whole file is there or none."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As :func:`write`, for text."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def now() -> str:
+    """The time, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# Who works on a run
+
+
+@contextlib.contextmanager
+def locked(run: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Whether this process has the run to itself while inside.
+
+    The lock goes with its process, however that ends. It holds between machines if their shared file system has locks.
+
+    Args:
+        run: The run's directory.
+        patience: Seconds to wait for another process to end.
+    """
+    with (run / "lock").open("ab") as file:
+        until = time.monotonic() + patience
+        while not (mine := _lock(file)) and time.monotonic() < until:
+            time.sleep(0.1)
+        yield mine
+
+
+def is_locked(run: Path) -> bool:
+    """Whether a process works on the run."""
+    try:
+        with (run / "lock").open("rb") as file:
+            return not _lock(file, shared=True)
+    except OSError:
+        return False
+
+
+def _lock(file: BinaryIO | Any, shared: bool = False) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+# A run's training
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """checkpoints/last.ckpt of the highest-numbered training folder that has one."""
+    found = run.glob("*/checkpoints/last.ckpt")
+    numbered = [path for path in found if path.parents[1].name.isdecimal()]
+    return max(numbered, key=lambda path: int(path.parents[1].name), default=None)
+
+
+def epochs_done(run: Path) -> int:
+    """Epochs that the newest training folder has logged, from the end of its metrics.csv."""
+    tables = [path for path in run.glob("*/metrics.csv") if path.parent.name.isdecimal()]
+    if not tables:
+        return 0
+    table = max(tables, key=lambda path: int(path.parent.name))
+    with contextlib.suppress(OSError, ValueError, IndexError), table.open("rb") as file:
+        file.seek(max(0, table.stat().st_size - 20_000))
+        return int(file.read().decode(errors="replace").rstrip().split("\n")[-1].split(",")[1])
+    return 0
+
+
+def reason(run: Path) -> str:
+    """The last ``error:`` line of a run's log."""
+    with contextlib.suppress(OSError):
+        lines = (run / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        for line in reversed(lines):
+            if line.startswith("error: "):
+                return line.removeprefix("error: ")
+            if line.startswith("=== attempt"):
+                break
+    return f"it ended without a word; see {run / 'log.txt'}."

@@ -1,0 +1,131 @@
+"""What a study's runs compute, in nominal operations: counted before they run."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from thermoebm.callbacks.cost import count_flops
+from thermoebm.cost import Flops
+from thermoebm.gradient_draws import draw_gradient
+from thermoebm.modules import LatentEBM
+from thermoebm.study.definitions import Cell
+
+# Images in the batch that operations are counted on: they are in proportion to it.
+_COUNTED = 4
+
+
+class PerImage(NamedTuple):
+    """Nominal operations for an image."""
+
+    plain: float  # a training step without a ladder
+    whole: float  # with one
+    draw: float  # of a gradient
+    ladder: float  # for the evidence, at the validation's temperatures
+    sample: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """Nominal operations of a run.
+
+    Args:
+        steps: Of training.
+        training: Of all of them, as a run logs it in ``cost/flops``.
+        draws: Of the draws of gradients at which variance is measured.
+        chains: Of all other measuring: validation, distances, the evaluation at the end.
+    """
+
+    steps: int
+    training: float
+    draws: float
+    chains: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.draws + self.chains
+
+
+class Counter:
+    """Counts the operations of a study's runs by running a step of a few images for each kind of model."""
+
+    def __init__(self) -> None:
+        self._per_image: dict[str, PerImage] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def work(self, cell: Cell) -> Work:
+        """Of each run of a cell."""
+        config = cell.composed.config
+        train, held_out = self.sizes(cell)
+        each = self.per_image(cell)
+        trainer, variance, fidelity = (config[name] for name in ("trainer", "gradient_variance", "fidelity"))
+        batch, epochs = int(config["data"]["init_args"]["batch_size"]), trainer["max_epochs"]
+        steps = epochs * (train // batch)
+        ladders = sum(map(cell.composed.model.objective.whole_ladder, range(steps)))
+        limit = trainer["limit_val_batches"]
+        validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
+        validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
+        draw = variance["num_batches"] * variance["repetitions"] * batch * each.draw
+        samples = fidelity["num_samples"] * each.sample
+        chains = validations * validated * (each.draw + each.ladder) + held_out * each.ladder  # the latter: at the end
+        return Work(
+            steps,
+            batch * (ladders * each.whole + (steps - ladders) * each.plain),
+            draw * (_times(epochs, variance) + 1),
+            samples * (_times(epochs, fidelity) + 1) + chains,
+        )
+
+    def sizes(self, cell: Cell) -> tuple[int, int]:
+        """Images to train on and held out; the data are only read if the config does not say."""
+        settings = cell.composed.config["data"]["init_args"]
+        if settings.get("num_train") and settings.get("num_val"):
+            return settings["num_train"], settings["num_val"]
+        key = json.dumps(cell.composed.config["data"] | {"init_args": settings | {"batch_size": None}})
+        if key not in self._sizes:
+            data = cell.composed.data
+            self._sizes[key] = len(data.train_images), len(data.held_out_images)
+        return self._sizes[key]
+
+    def per_image(self, cell: Cell) -> PerImage:
+        """Cells whose models differ in p and η only cost the same."""
+        key = _kind(cell.composed.config["model"])
+        if key not in self._per_image:
+            self._per_image[key] = _count(cell.composed.model)
+        return self._per_image[key]
+
+
+def _kind(model: dict[str, Any]) -> str:
+    settings: dict[str, Any] = json.loads(json.dumps(model))
+    objective = settings["init_args"]["objective"].get("init_args") or {}
+    objective.get("schedule", {}).pop("power", None)
+    objective["eta"] = bool(objective.get("eta"))
+    return json.dumps(settings)
+
+
+def _count(model: LatentEBM) -> PerImage:
+    x = torch.zeros(_COUNTED, *model.generator.image_shape)
+    whole = next((step for step in range(2) if model.objective.whole_ladder(step)), 0)
+    plain = next((step for step in range(2) if not model.objective.whole_ladder(step)), 0)
+    rng = model.stream("plan")
+    counts = [count_flops(model, x, step) for step in (plain, whole)]
+    for chains in (
+        lambda: draw_gradient(model, parameters(model), x, rng, nullcontext),
+        lambda: model.ladder(x, model.evidence_schedule, rng),
+        lambda: model.generate(_COUNTED, rng),
+    ):
+        with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), Flops() as flops:
+            chains()
+        counts.append(flops.total)
+    return PerImage(*(count / _COUNTED for count in counts))
+
+
+def parameters(model: LatentEBM) -> list[torch.nn.Parameter]:
+    """Those that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _times(epochs: int, measurement: dict[str, Any]) -> int:
+    every, splits = measurement["every_n_epochs"], measurement.get("splits")
+    return (epochs // every if every else 0) * (len(splits) if splits else 1)
