@@ -3,9 +3,12 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from thermoebm import cost
+from thermoebm.callbacks import GradientVariance
+from thermoebm.callbacks.alarms import ZeroGradientAlarm
 from thermoebm.modules import chains as chains_module
 from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import ThermodynamicIntegration
@@ -139,6 +142,51 @@ def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model
     assert model.chains._block(100, 6, noise) is None
 
 
+class Reads(TorchDispatchMode, pl.Callback):
+    """Names what a training step asks of its tensors' values, for which a host waits for its device.
+
+    Up to the optimiser, whose own counters are on the CPU everywhere.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.steps = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal):
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.__enter__()
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.__exit__(None, None, None)
+        self.steps += 1
+
+
+@pytest.mark.filterwarnings("ignore:The energy received an exactly zero gradient")
+@pytest.mark.parametrize("estimator", [None, "endpoints", "contrastive", "detached", "pathwise"])
+def test_no_step_waits_for_what_it_computes(small_model, estimator):
+    """Chains, loss, backward pass and what callbacks do with the gradient."""
+    objective = ThermodynamicIntegration(estimator, PowerLaw(4, 2.0)) if estimator else None
+    reads = Reads()
+    # Theirs first, so that they are watched too.
+    trainer = quiet_trainer(
+        1, [ZeroGradientAlarm(), GradientVariance(0), reads], log_every_n_steps=100, limit_val_batches=0
+    )
+    trainer.fit(small_model(objective=objective), DataLoader(images(18), 6), DataLoader(images(6), 6))
+    assert reads.steps == 3
+    assert reads.names == []
+
+
+def quiet_trainer(epochs, callbacks, **fields):
+    nothing_else = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return pl.Trainer(
+        max_epochs=epochs, callbacks=callbacks, accelerator="cpu", inference_mode=False, **nothing_else, **fields
+    )
+
+
 def test_nothing_is_compiled_after_the_first_epoch(small_model):
     """Three epochs and, in the second, validation with batches of two sizes that training does not have."""
     model = small_model(objective=ThermodynamicIntegration("contrastive", PowerLaw(4, 2.0)), compile="on")
@@ -149,8 +197,7 @@ def test_nothing_is_compiled_after_the_first_epoch(small_model):
             graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
     torch._dynamo.utils.counters.clear()
-    fields = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = pl.Trainer(max_epochs=3, check_val_every_n_epoch=2, callbacks=[Count()], inference_mode=False, **fields)
+    trainer = quiet_trainer(3, [Count()], check_val_every_n_epoch=2, log_every_n_steps=1)
     trainer.fit(model, DataLoader(images(18), 6), DataLoader(images(13), 8))
     # Of the prior's chain one graph for its steps, of the posteriors' one for the four temperatures above zero.
     assert graphs == [2, 2, 2]

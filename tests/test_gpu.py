@@ -2,12 +2,16 @@
 
 import math
 
+import lightning.pytorch as pl
 import pandas as pd
 import pytest
 import torch
 
 from tests.oracle import LinearGaussian
+from thermoebm.callbacks import GradientVariance
+from thermoebm.callbacks.alarms import ZeroGradientAlarm
 from thermoebm.cli import CLI
+from thermoebm.data import Digits
 from thermoebm.densities import GaussianPrior, PowerPosterior, TiltedPrior
 from thermoebm.modules import LatentEBM
 from thermoebm.networks import ConvGenerator, EnergyMLP
@@ -74,6 +78,37 @@ def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
         losses.append(output.loss.item())
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+class NeverWait(pl.Callback):
+    """Makes whatever waits for the device within a training step an error; the first step may, since it compiles."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        torch.cuda.set_sync_debug_mode("error" if batch_idx else "default")
+
+    def on_train_batch_end(self, *args):
+        torch.cuda.set_sync_debug_mode("default")
+
+    on_exception = on_train_batch_end
+
+
+def test_no_step_waits_for_the_device(tmp_path):
+    model = LatentEBM(
+        EnergyMLP(8), ConvGenerator(8, (1, 8, 8), 2), ThermodynamicIntegration("contrastive", PowerLaw(4, 2.0))
+    )
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "inference_mode": False}
+    callbacks = [ZeroGradientAlarm(), GradientVariance(0), NeverWait()]
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="gpu",
+        devices=1,
+        log_every_n_steps=100,
+        limit_val_batches=0,
+        callbacks=callbacks,
+        **quiet,
+    )
+    trainer.fit(model, Digits())
+    assert trainer.global_step == 20
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -72,10 +72,12 @@ class Images(Dataset[Tensor]):
 
     def __getitems__(self, indices: list[int]) -> Tensor:
         """The batch (B, C, H, W) of these images."""
-        batch = self.images[indices]
+        positions, device = torch.tensor(indices), self.images.device
+        batch = self.images[positions.to(device, non_blocking=True)]  # a list would make the host wait for the device
         if self.mirror is not None:
-            mirrored = self._mirrored(self.mirror.seed, self.mirror.epoch)[indices]
-            batch = torch.where(mirrored.view(-1, 1, 1, 1).to(batch.device), batch.flip(-1), batch)
+            mirrored = self._mirrored(self.mirror.seed, self.mirror.epoch)[positions]
+            mirrored = mirrored.view(-1, 1, 1, 1).to(device, non_blocking=True)
+            batch = torch.where(mirrored, batch.flip(-1), batch)
         return batch.float() / 127.5 - 1
 
     def _mirrored(self, seed: int, epoch: int) -> Tensor:

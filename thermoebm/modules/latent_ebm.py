@@ -143,7 +143,7 @@ class LatentEBM(pl.LightningModule):
 
     def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Temperatures (T,) and log p_β(x|z) (T, B) in nats at the end of one chain for each of them and each image."""
-        temperatures = schedule.temperatures().to(x)
+        temperatures = schedule.temperatures().to(x, non_blocking=True)
         with torch.no_grad():
             z_prior = self.sample_prior(len(x), rng)
             z = torch.cat([z_prior.unsqueeze(0), self.sample_posterior(x, temperatures[1:], rng, z_prior=z_prior)])

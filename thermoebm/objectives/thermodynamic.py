@@ -85,7 +85,7 @@ class ThermodynamicIntegration(Objective):
             self.kl.check(batch_size, latent_dim)
 
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
-        temperatures = self.schedule.temperatures().to(x)
+        temperatures = self.schedule.temperatures().to(x, non_blocking=True)  # the device is not waited for
         pathwise = self.estimator == "pathwise"
         whole_ladder = self.whole_ladder(step)
 
