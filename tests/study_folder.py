@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 HOSTILE = "<script>alert(1)</script>"
 ACROSS = "gradient_variance/across_parameters/both"
+KERNEL = "fidelity/test/KD[classifier:digits]_inf"
 FIGURES = ("01-schedules", "03-variance-batch", "05-kernel-variance-published", "15-flops")
 
 CELLS = [
@@ -33,9 +34,10 @@ def make(folder: Path, seeds: int = 2, epochs: tuple[int, ...] = (10, 20, 30)) -
                 row["status"] = "failed"
             rows.append(row)
             _run(folder, row, epochs)
-    rows.append({**rows[0], "run": "99e0001", "cell": "width 16", "status": "missing", ACROSS: float("nan")})
+    rows.append({**rows[0], "run": "99e0001", "cell": "width 16", "status": "missing", "flops": None, ACROSS: None})
     final = pd.DataFrame(rows)
     final.to_csv(folder / "final.csv", index=False)
+    results(final, epochs).to_csv(folder / "results.csv", index=False)
     claims().to_csv(folder / "claims.csv", index=False)
     study = {"name": f"digits {HOSTILE}", "description": "Vanilla and thermodynamic integration & more on digits."}
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
@@ -80,7 +82,7 @@ def _row(
         ACROSS: 10 ** generator.uniform(-6, 3),  # as text, "1e-05" sorts after "2" and "10" before it
         "gradient_variance/per_parameter/total/both": 10 ** generator.uniform(-6, 3),
         "val/loss": -generator.random(),
-        "fidelity/test/KD[classifier:digits]_inf": generator.random() / 10,
+        KERNEL: generator.random() / 10,
         **{f"some/metric/{index}": generator.random() for index in range(60)},
     }
 
@@ -105,6 +107,12 @@ def _run(folder: Path, row: dict[str, Any], epochs: tuple[int, ...]) -> None:
         (run / "DONE").write_text(json.dumps(finished))
     for epoch in epochs:
         grid(train / "samples" / f"epoch-{epoch:04d}.png", f"{row['run'][:2]}:{epoch}")
+
+
+def results(final: pd.DataFrame, epochs: tuple[int, ...]) -> pd.DataFrame:
+    """Rows of final.csv at each of ``epochs``, with a kernel distance of one over the epoch."""
+    started = final[final["status"] != "missing"]
+    return pd.concat([started.assign(epoch=e, **{KERNEL: 1 / e}) for e in epochs]).drop(columns=["status", "epochs"])
 
 
 def grid(path: Path, text: str) -> None:

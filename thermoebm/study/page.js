@@ -78,17 +78,18 @@ function tabular(block) {
   }
 }
 
-function slider(block) {
-  const runs = JSON.parse(document.getElementById("sample-data").textContent);
+function slider(block, runs) {
   const choose = block.querySelector("select");
   const range = block.querySelector("input[type=range]");
   const output = block.querySelector("output");
   const picture = block.querySelector("figure img");
+  const caption = block.querySelector("figcaption");
   const show = () => {
     const run = runs[choose.selectedIndex];
-    const [epoch, source] = run.pictures[range.value];
+    const [epoch, source, note] = run.pictures[range.value];
     picture.src = source;
     picture.alt = `Samples of ${run.name} after epoch ${epoch}`;
+    caption.textContent = note;
     output.textContent = `${epoch} of ${run.pictures.at(-1)[0]}`;
     range.setAttribute("aria-valuetext", `epoch ${epoch}`);
   };
@@ -128,7 +129,9 @@ function unfold() {
 for (const element of all(".needs-script")) element.hidden = false;
 theme(document.getElementById("theme"));
 all(".tabular").forEach(tabular);
-all(".sample-grids").forEach(slider);
+const samples = document.getElementById("sample-data");
+const grids = samples ? JSON.parse(samples.textContent) : [];
+for (const block of all(".sample-grids")) slider(block, grids);
 enlarge(document.getElementById("enlarged"));
 addEventListener("hashchange", unfold);
 unfold();

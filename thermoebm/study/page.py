@@ -20,6 +20,7 @@ import pandas as pd
 import yaml
 
 from thermoebm.study import page_pictures, page_runs, page_tables
+from thermoebm.study.page_pictures import Trained
 from thermoebm.study.page_runs import Run
 from thermoebm.study.page_tables import mark
 
@@ -37,8 +38,8 @@ def write(folder: Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no study folder {folder}: run the study first.")
-    final = page_tables.read(folder / "final.csv")
-    order = list(final["cell"].unique()) if final is not None and "cell" in final else []
+    final = page_tables.read(folder / "final.csv", {"run", "cell", "status"})
+    order = [] if final is None else list(final["cell"].unique())
     runs = page_runs.read(folder / "runs")
     cells = page_runs.by_cell(runs, order)
     css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
@@ -52,17 +53,18 @@ def write(folder: Path) -> Path:
         summary=_summary(folder, study, runs, final),
         claims=_claims(folder),
         figures=page_pictures.figures(folder / "figures"),
-        samples=page_pictures.samples(
-            {cell: [(run.seed, run.trained) for run in members if run.trained] for cell, members in cells.items()}
-        ),
+        samples=_samples(cells, page_tables.read(folder / "results.csv", {"run", "epoch"})),
         runs=_runs(final, runs),
         configs=page_runs.configs(cells),
         footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
     )
     path = folder / "index.html"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)  # whoever reads meanwhile sees the old page or the new one
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)  # whoever reads meanwhile sees the old page or the new one
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -173,12 +175,29 @@ def _again(folder: Path) -> str:
 
 
 def _claims(folder: Path) -> str:
-    table = page_tables.read(folder / "claims.csv")
+    table = page_tables.read(folder / "claims.csv", {"statement", "verdict"})
     if table is None or table.empty:
         return "<p>No claims have been checked: run the study's <code>claims</code>.</p>"
-    verdicts = Counter(table.get("verdict", pd.Series(dtype=str)))
+    verdicts = Counter(table["verdict"])
     counts = " ".join(f"{mark(verdict)} {count}" for verdict, count in sorted(verdicts.items()) if verdict)
     return f"<p>{counts}</p>{page_tables.claims(table)}"
+
+
+def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
+    """The grids, each with its distances to real images where its epoch has them in ``results``."""
+    notes: dict[str, dict[int, str]] = {}
+    if results is not None:
+        names = page_tables.distances(results)
+        for row in results.to_dict("records"):
+            said = [f"{name} {page_tables.number(row[column])}" for column, name in names.items() if row[column]]
+            if (epoch := page_tables.number(row["epoch"])).isdecimal():
+                notes.setdefault(row["run"], {})[int(epoch)] = ", ".join(said)
+    return page_pictures.samples(
+        {
+            cell: [Trained(run.seed, path, notes.get(run.name, {})) for run in members if (path := run.trained)]
+            for cell, members in cells.items()
+        }
+    )
 
 
 def _runs(final: pd.DataFrame | None, runs: list[Run]) -> str:

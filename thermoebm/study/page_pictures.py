@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -145,43 +147,57 @@ def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
     return [(epoch, pictures[epoch]) for epoch in evenly(list(pictures), count)]
 
 
-def samples(cells: dict[str, list[tuple[str, Path]]]) -> str:
-    """A choice of cells and a slider over the epochs of one run of each.
+@dataclass(frozen=True)
+class Trained:
+    """A run of a cell: what it is called there, as "seed 0", its train folder, and what is said of its epochs."""
 
-    Args:
-        cells: For each cell its runs: what distinguishes them, as "seed 0", and the folder where each was trained.
-    """
+    name: str
+    folder: Path
+    notes: Mapping[int, str]
+
+
+def samples(cells: dict[str, list[Trained]]) -> str:
+    """Two sliders side by side, each over the epochs of one run of a chosen cell."""
     chosen: list[dict[str, Any]] = []
     without, runs, pictures = [], 0, 0
     for cell, trained in cells.items():
-        found = [(len(files), name, files) for name, folder in trained if (files := grids(folder))]
+        found = [(run, files) for run in trained if (files := grids(run.folder))]
         runs += len(found)
-        pictures += sum(length for length, _, _ in found)
-        if not found:
+        pictures += sum(len(files) for _, files in found)
+        run, files = max(found, key=lambda pair: len(pair[1]), default=(None, {}))  # the first of the longest
+        encoded = _encode(files, SAMPLE_BYTES // len(cells))
+        if run is None or not encoded:
             without.append(cell)
             continue
-        _, name, files = max(found, key=lambda run: run[0])  # the first of those that have most epochs
-        encoded = _encode(files, SAMPLE_BYTES // len(cells))
-        if encoded:
-            chosen.append({"name": f"{cell}, {name}", "pictures": encoded})
-        else:
-            without.append(cell)
+        noted = [(epoch, uri, run.notes.get(epoch, "")) for epoch, uri in encoded]
+        chosen.append({"name": f"{cell}, {run.name}", "pictures": noted})
     missing = f'<p class="note">No samples yet: {escape(", ".join(without))}.</p>' if without else ""
     if not chosen:
         return "<p>No run has drawn samples yet.</p>" + missing
-    left_out = _left_out(sum(len(run["pictures"]) for run in chosen), pictures, runs - len(chosen))
-    options = "".join(f"<option>{escape(run['name'])}</option>" for run in chosen)
-    name, (epoch, source) = chosen[0]["name"], chosen[0]["pictures"][-1]
     # In a script element of data only `<` could end it.
     data = json.dumps(chosen, separators=(",", ":")).replace("<", "\\u003c")
+    blocks = "".join(_slider(chosen, index) for index in sorted({0, len(chosen) - 1}))
+    left_out = _left_out(sum(len(run["pictures"]) for run in chosen), pictures, runs - len(chosen))
+    return (
+        "<p>Images generated from the same noise at each epoch.</p>"
+        f'<div class="pair">{blocks}</div>{left_out}{missing}'
+        f'<script type="application/json" id="sample-data">{data}</script>'
+    )
+
+
+def _slider(chosen: list[dict[str, Any]], index: int) -> str:
+    """The choice of a run, with run ``index`` chosen, and its slider at the last epoch."""
+    options = "".join(
+        f"<option{' selected' if at == index else ''}>{escape(run['name'])}</option>" for at, run in enumerate(chosen)
+    )
+    epoch, source, note = chosen[index]["pictures"][-1]
+    alt = escape(f"Samples of {chosen[index]['name']} after epoch {epoch}")
     return (
         '<div class="sample-grids"><div class="slider needs-script" hidden>'
-        f'<label for="sample-run">Run</label><select id="sample-run">{options}</select>'
-        '<label for="sample-epoch">Epoch <output for="sample-epoch"></output></label>'
-        '<input type="range" id="sample-epoch" min="0" step="1"></div>'
-        f'<figure><img src="{source}" alt="{escape(f"Samples of {name} after epoch {epoch}")}">'
-        "<figcaption>Images generated from the same noise at each epoch.</figcaption></figure>"
-        f'<script type="application/json" id="sample-data">{data}</script></div>{left_out}{missing}'
+        f'<label for="sample-run-{index}">Run</label><select id="sample-run-{index}">{options}</select>'
+        f'<label for="sample-epoch-{index}">Epoch <output></output></label>'
+        f'<input type="range" id="sample-epoch-{index}" min="0" step="1"></div>'
+        f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(note)}</figcaption></figure></div>'
     )
 
 
@@ -191,6 +207,6 @@ def _left_out(shown: int, pictures: int, runs: int) -> str:
         return ""
     others = f", those of {runs} further run{'s' if runs > 1 else ''} among them" if runs else ""
     return (
-        f'<p class="note">One run of each cell is here, with {shown} of {pictures} grids of the study. The others{others}, '
-        "are in <code>runs/*/*/samples</code>, left out to keep this page small or because they could not be read.</p>"
+        f'<p class="note">One run of each cell is here, with {shown} of the {pictures} grids. The rest{others}, is in '
+        "<code>runs/*/*/samples</code>: left out to keep this page small, or not readable.</p>"
     )

@@ -23,6 +23,8 @@ WORDS = {
 #: What the words for the state of a run and for a verdict look like: good, bad or (all others) open.
 MARKS = {"holds": "good", "done": "good", "does not hold": "bad", "failed": "bad"}
 
+_EFFECT = "Effect, 95 % interval"
+
 _LABELS = {
     "batch_size": "batch size",
     "num_temperatures": "N_t",
@@ -50,12 +52,23 @@ class Cell:
         return f"<{name}{classes}{sorted_by}{attributes}>{self.html}</{name}>"
 
 
-def read(path: Path) -> pd.DataFrame | None:
-    """The table as text, empty where it has no value; None if there is no such file or it is no table."""
+def read(path: Path, needed: set[str]) -> pd.DataFrame | None:
+    """The table as text, empty where it has no value; None if there is no such file or no table with these columns."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):  # no file; empty, cut or not text (pandas' own errors are ValueErrors)
         return None
+    return table if needed <= {*table} else None
+
+
+def distances(table: pd.DataFrame) -> dict[str, str]:
+    """The columns of a table that are extrapolated distances to real images, and what they are called."""
+    return {
+        column: f"{name} distance ({split})"
+        for kind, name in (("kernel", "kernel"), ("frechet", "Fréchet"))
+        for split in ("train", "test")
+        if (column := distance(table, kind, split))
+    }
 
 
 def numbers(table: pd.DataFrame, column: str) -> pd.Series:
@@ -119,16 +132,11 @@ def runs(final: pd.DataFrame, known: Iterable[str]) -> str:
         final: final.csv as :func:`read` gives it.
         known: Runs (hashes) whose config is on the page.
     """
-    distances = {
-        column: f"{'kernel' if kind == 'kernel' else 'Fréchet'} distance ({split})"
-        for kind in ("kernel", "frechet")
-        for split in ("train", "test")
-        if (column := distance(final, kind, split))
-    }
+    names = distances(final)
     settings = ["cell", "run", "seed", "status", "dataset", "batch_size", "power"]
     if "dataset" in final and final["dataset"].nunique() == 1:
         settings.remove("dataset")
-    shown = [*settings, "epochs", "seconds", "flops", *VARIANCES.values(), *distances]
+    shown = [*settings, "epochs", "seconds", "flops", *VARIANCES.values(), *names]
     shown = [column for column in shown if column in final]
     columns = [*shown, *(column for column in final if column not in shown)]
     final = final[columns]
@@ -144,9 +152,9 @@ def runs(final: pd.DataFrame, known: Iterable[str]) -> str:
     head, boxes = [], []
     for index, (column, away) in enumerate(zip(columns, hidden, strict=True)):
         kind = "" if column in WORDS else ' class="number"'
-        title = f' title="{escape(column)}"' if column in {*_LABELS, *distances} else ""
-        head.append(f'<th scope="col"{kind}{title}{" hidden" if away else ""}>{label(column, distances)}</th>')
-        name, checked = label(column, distances), "" if away else " checked"
+        title = f' title="{escape(column)}"' if column in {*_LABELS, *names} else ""
+        head.append(f'<th scope="col"{kind}{title}{" hidden" if away else ""}>{label(column, names)}</th>')
+        name, checked = label(column, names), "" if away else " checked"
         boxes.append(f'<label><input type="checkbox" value="{index}"{checked}> <span>{name}</span></label>')
     body = []
     for row in final.itertuples(index=False, name=None):
@@ -167,14 +175,14 @@ def _claim(row: dict[str, str]) -> list[tuple[str, Cell]]:
     effect = escape(shown["effect"] or "–")
     effect += f' <span class="interval">{escape(interval)}</span><small>{escape(row.get("effect_name", ""))}</small>'
     test = escape(row.get("test", "")) + (f"<small>{escape(shown['statistic'])}</small>" if shown["statistic"] else "")
-    where = escape(", ".join(row[name] for name in ("dataset", "regime") if row.get(name)))
-    where += f"<small>{escape(row['variance'])}</small>" if row.get("variance") else ""
+    where = escape(row.get("dataset", ""))
+    where += "".join(f"<small>{escape(row[name])}</small>" for name in ("regime", "variance") if row.get(name))
     statement = "".join(f"<small>{escape(row[name])}</small>" for name in ("note", "claim") if row.get(name))
     return [
         ("Claim", Cell(escape(row.get("statement", "")) + statement, classes="statement wide")),
         ("Verdict", Cell(mark(row.get("verdict", "")) or "–")),
         ("Data", Cell(where or "–", classes="" if where else "empty")),
-        ("Effect, 95 % interval", Cell(effect, row.get("effect", ""), "wide" if shown["effect"] else "wide empty")),
+        (_EFFECT, Cell(effect, row.get("effect", ""), "wide" if shown["effect"] else "wide empty")),
         ("Test", Cell(test or "–", classes="" if test else "empty")),
         ("p", numeric(row.get("p", ""))),
         ("p (Holm)", numeric(row.get("p_holm", ""))),
@@ -186,8 +194,8 @@ def _claim(row: dict[str, str]) -> list[tuple[str, Cell]]:
 def claims(table: pd.DataFrame) -> str:
     """The table of claims.csv; on a narrow screen its rows are cards."""
     rows = [_claim(row) for row in table.to_dict("records")]
-    in_numbers = {"Effect, 95 % interval", "p", "p (Holm)", "Runs", "Repetitions needed"}
-    head = "".join(f'<th scope="col"{" class=number" if name in in_numbers else ""}>{name}</th>' for name, _ in rows[0])
+    kinds = dict.fromkeys(("p", "p (Holm)", "Runs", "Repetitions needed"), "number") | {_EFFECT: "number effect"}
+    head = "".join(f'<th scope="col" class="{kinds.get(name, "")}">{name}</th>' for name, _ in rows[0])
     body = []
     for row in rows:
         cells = [cell.tag("td", f' data-label="{name}"') for name, cell in row]
