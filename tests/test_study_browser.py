@@ -28,7 +28,10 @@ def study(tmp_path_factory):
 def browser() -> Iterator:
     with sync_api.sync_playwright() as driver:
         arguments = ["--no-sandbox"] if sys.platform == "linux" else []  # the sandbox refuses to run as root
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        try:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        except sync_api.Error as error:
+            pytest.skip(f"{CHROMIUM} does not start ({error.message.splitlines()[0]})")
         yield browser
         browser.close()
 
@@ -80,7 +83,7 @@ def test_loads_in_silence_and_shows_every_figure(open_page):
 
 
 def test_the_fixture_hears_of_errors_and_requests(browser, study, tmp_path):
-    """The policy forbids what an injected element would do, and the console says so."""
+    """The policy forbids what an injected element would do."""
     html = study[0].read_text()
     hostile = "<script>document.title = 'run'</script><img src='https://example.org/x.png' onerror='document.title=1'>"
     (tmp_path / "index.html").write_text(html.replace("</main>", f"{hostile}</main>"))
@@ -131,7 +134,6 @@ def test_filter_keeps_rows_that_have_every_word(open_page, study):
 
 
 def test_columns_are_chosen(open_page, study):
-    """A column that is ticked appears and can be filtered by, and goes when it is not."""
     page = open_page()
     page.get_by_text("Columns", exact=True).click()
     box = page.get_by_label("commit", exact=True)
@@ -155,7 +157,7 @@ def test_claims_sort_by_effect(open_page):
 
 
 def test_slider_changes_the_picture(open_page):
-    """By keys, to the first epoch and back; another run has other pictures; the second grid stays as it is."""
+    """By keys; another run has other pictures; the second grid stays as it is."""
     page = open_page()
     block, other = page.locator(".sample-grids").all()
     picture, still = block.locator("img"), other.locator("img").get_attribute("src")
@@ -248,7 +250,6 @@ def test_a_run_leads_to_its_config(open_page):
 
 
 def test_without_script_it_can_still_be_read(open_page):
-    """Tables, figures and last samples are there; controls that could do nothing are not."""
     page = open_page(java_script_enabled=False)
     assert page.locator("#runs tbody tr").count() == 2 * len(CELLS) + 1
     assert page.locator(".sample-grids img").first.is_visible()
@@ -256,8 +257,7 @@ def test_without_script_it_can_still_be_read(open_page):
 
 
 def test_prints_all_columns_on_white(open_page):
-    """A4 is 794 px wide at 96 px an inch, whatever the screen's colours are."""
-    page = open_page(794, 1123, color_scheme="dark")
+    page = open_page(794, 1123, color_scheme="dark")  # A4 at 96 px an inch
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") <= 794

@@ -16,8 +16,9 @@ from PIL import Image
 FIGURE_BYTES, SAMPLE_BYTES = 8_000_000, 20_000_000
 #: Most epochs of a run whose samples are on the page.
 MOST_EPOCHS = 21
-#: A picture file of at most so many bytes goes in as it is; a larger one as WebP, if that is smaller.
-_LARGE = 60_000
+#: A file of at most so many bytes goes in as it is; a larger one as WebP, if that is smaller. Lines and letters suffer
+#: from WebP, so that figures may be larger.
+_LARGE_GRID, _LARGE_FIGURE = 60_000, 300_000
 
 #: Stem of a figure's file -> its title, and what is to be seen in it.
 CAPTIONS = {
@@ -61,8 +62,8 @@ CAPTIONS = {
 }
 
 
-def data_uri(path: Path) -> tuple[str, int, int]:
-    """A picture's data URI, its width and its height in pixels.
+def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
+    """A picture's data URI, compressed if its file has more than ``large`` bytes, its width and its height in pixels.
 
     Raises:
         OSError: If the file is not a picture that can be read.
@@ -71,7 +72,7 @@ def data_uri(path: Path) -> tuple[str, int, int]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         size = image.size
-        if len(content) > _LARGE:
+        if len(content) > large:
             smaller = io.BytesIO()
             image.convert("RGB").save(smaller, "WEBP", quality=85)
             if smaller.tell() < len(content):
@@ -94,7 +95,7 @@ def figures(folder: Path) -> str:
     drawn, problems, spent = [], [], 0
     for path in sorted(folder.glob("*.png")):
         try:
-            source, width, height = data_uri(path)
+            source, width, height = data_uri(path, _LARGE_FIGURE)
         except (OSError, SyntaxError, ValueError):  # what PIL raises on a damaged file
             problems.append(f"{path.name} is not a readable picture; draw the figures again.")
             continue
