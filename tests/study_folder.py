@@ -7,13 +7,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import yaml
 from PIL import Image, ImageDraw
 
 HOSTILE = "<script>alert(1)</script>"
 ACROSS = "gradient_variance/across_parameters/both"
 KERNEL = "fidelity/test/KD[classifier:digits]_inf"
-FIGURES = ("01-schedules", "03-variance-batch", "05-kernel-variance-published", "15-flops")
+FIGURES = ("01-schedules", "03-variance-batch", "15-flops", "05-kernel-variance-published")
 
 CELLS = [
     *(("batch", f"batch {size}", {"batch_size": size}) for size in (25, 75, 150)),
@@ -39,8 +38,8 @@ def make(folder: Path, seeds: int = 2, epochs: tuple[int, ...] = (10, 20, 30)) -
     final.to_csv(folder / "final.csv", index=False)
     results(final, epochs).to_csv(folder / "results.csv", index=False)
     claims().to_csv(folder / "claims.csv", index=False)
-    study = {"name": f"digits {HOSTILE}", "description": "Vanilla and thermodynamic integration & more on digits."}
-    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    file = "# Maximum likelihood and\n# thermodynamic integration & more.\nname: digits\n# no part of it\n"
+    (folder / "study.yaml").write_text(file)
     figures(folder / "figures")
     return final
 
@@ -50,7 +49,7 @@ def _row(
 ) -> dict[str, Any]:
     ti = "power" in settings
     return {
-        "study": "digits",
+        "study": f"digits {HOSTILE}",
         "run": name,
         "cell": cell,
         "group": group,

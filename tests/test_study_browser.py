@@ -166,7 +166,7 @@ def test_slider_changes_the_picture(open_page):
     last = picture.get_attribute("src")
     slider.press("Home")
     assert said.inner_text() == "10 of 30"
-    assert block.locator("figcaption").inner_text() == "kernel distance (test) 0.1"
+    assert block.locator("figcaption").inner_text() == "batch 25, seed 0, epoch 10: kernel distance (test) 0.1"
     first = picture.get_attribute("src")
     slider.press("ArrowRight")
     assert said.inner_text() == "20 of 30"

@@ -145,6 +145,7 @@ def test_summary_counts(made):
     assert facts["Versions"] == "python 3.10, torch 2.13.0, lightning 2.6.6, thermoebm 0.1.0"
     assert facts["Commit"] == "12e4567"
     summary = text(by_id(root, "summary"))
+    assert "Maximum likelihood and thermodynamic integration & more.done" in summary
     assert f"done {started - 1} failed 1 missing 1" in summary
     assert f"{HOSTILE}, seed 1: The loss is not finite {HOSTILE}." in summary
 

@@ -89,7 +89,7 @@ function slider(block, runs) {
     const [epoch, source, note] = run.pictures[range.value];
     picture.src = source;
     picture.alt = `Samples of ${run.name} after epoch ${epoch}`;
-    caption.textContent = note;
+    caption.textContent = `${run.name}, epoch ${epoch}${note && ": "}${note}`;
     output.textContent = `${epoch} of ${run.pictures.at(-1)[0]}`;
     range.setAttribute("aria-valuetext", `epoch ${epoch}`);
   };

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from thermoebm.study import page_pictures, page_runs, page_tables
 from thermoebm.study.page_pictures import Trained
@@ -43,14 +43,13 @@ def write(folder: Path) -> Path:
     runs = page_runs.read(folder / "runs")
     cells = page_runs.by_cell(runs, order)
     css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
-    study = _study(folder)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = Template(_template("page.html")).substitute(
-        title=escape(_title(folder, study, runs)),
+        title=escape(_title(folder, runs)),
         policy=f"default-src 'none'; base-uri 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)}",
         css=css,
         js=js,
-        summary=_summary(folder, study, runs, final),
+        summary=_summary(folder, runs, final),
         claims=_claims(folder),
         figures=page_pictures.figures(folder / "figures"),
         samples=_samples(cells, page_tables.read(folder / "results.csv", {"run", "epoch"})),
@@ -77,18 +76,9 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _study(folder: Path) -> dict[str, Any]:
-    """What study.yaml says; nothing if it is missing or damaged."""
-    try:
-        content = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _title(folder: Path, study: dict[str, Any], runs: list[Run]) -> str:
-    named = [str(run.about["study"]) for run in runs if run.about.get("study")]
-    return str(study.get("name") or next(iter(named), folder.resolve().name))
+def _title(folder: Path, runs: list[Run]) -> str:
+    """The study's name, which its runs know; before there are any, its folder's."""
+    return next((str(run.about["study"]) for run in runs if run.about.get("study")), folder.resolve().name)
 
 
 def _facts(rows: dict[str, str]) -> str:
@@ -116,7 +106,7 @@ def _prefixed(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def _summary(folder: Path, study: dict[str, Any], runs: list[Run], final: pd.DataFrame | None) -> str:
+def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
     final = pd.DataFrame() if final is None else final
     states = Counter(final["status"] if "status" in final else (run.status for run in runs))
     total = sum(states.values())
@@ -145,9 +135,18 @@ def _summary(folder: Path, study: dict[str, Any], runs: list[Run], final: pd.Dat
         "Versions": _listing(versions),
         "Commit": _listing(run.about.get("commit") for run in runs),
     }
-    html = f"<p>{escape(str(study['description']))}</p>" if study.get("description") else ""
+    html = f"<p>{escape(_description(folder))}</p>"
     html += f"<p>{' '.join(f'{mark(state)} {states[state]}' for state in named) or 'No run has started yet.'}</p>"
     return html + _facts(facts) + _failures(runs) + _again(folder)
+
+
+def _description(folder: Path) -> str:
+    """The comment that the study file begins with."""
+    try:
+        lines = (folder / "study.yaml").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return ""
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _failures(runs: list[Run]) -> str:

@@ -91,9 +91,10 @@ def caption(stem: str) -> tuple[str, str]:
 
 
 def figures(folder: Path) -> str:
-    """All figures of ``folder``, in the order of their names."""
-    drawn, problems, spent = [], [], 0
-    for path in sorted(folder.glob("*.png")):
+    """All figures of ``folder``, in the order of their names, those of the published results last."""
+    drawn: dict[bool, list[str]] = {False: [], True: []}  # whether of the published results -> figures
+    problems, spent = [], 0
+    for path in sorted(folder.glob("*.png"), key=lambda path: ("-published" in path.stem, path.stem)):
         try:
             source, width, height = data_uri(path, _LARGE_FIGURE)
         except (OSError, SyntaxError, ValueError):  # what PIL raises on a damaged file
@@ -104,15 +105,16 @@ def figures(folder: Path) -> str:
             continue
         spent += len(source)
         title, description = (escape(text) for text in caption(path.stem))
-        drawn.append(
+        drawn["-published" in path.stem].append(
             f'<figure><button type="button" class="enlarge" aria-label="Enlarge: {title}">'
             f'<img src="{source}" width="{width}" height="{height}" alt="{title}. {description}"></button>'
             f"<figcaption><strong>{title}</strong>{description}</figcaption></figure>"
         )
     notes = "".join(f'<p class="note">{escape(problem)}</p>' for problem in problems)
-    if not drawn:
+    if not any(drawn.values()):
         return "<p>No figures have been drawn: run the study's <code>figures</code>.</p>" + notes
-    return f'<div class="figures">{"".join(drawn)}</div>{notes}'
+    own, published = (f'<div class="figures">{"".join(some)}</div>' if some else "" for some in drawn.values())
+    return own + ("<h3>The published results, drawn alike</h3>" if published else "") + published + notes
 
 
 def grids(train_folder: Path) -> dict[int, Path]:
@@ -192,13 +194,14 @@ def _slider(chosen: list[dict[str, Any]], index: int) -> str:
         f"<option{' selected' if at == index else ''}>{escape(run['name'])}</option>" for at, run in enumerate(chosen)
     )
     epoch, source, note = chosen[index]["pictures"][-1]
-    alt = escape(f"Samples of {chosen[index]['name']} after epoch {epoch}")
+    name = chosen[index]["name"]
+    alt, said = f"Samples of {name} after epoch {epoch}", f"{name}, epoch {epoch}{note and ': '}{note}"
     return (
         '<div class="sample-grids"><div class="slider needs-script" hidden>'
         f'<label for="sample-run-{index}">Run</label><select id="sample-run-{index}">{options}</select>'
         f'<label for="sample-epoch-{index}">Epoch <output></output></label>'
         f'<input type="range" id="sample-epoch-{index}" min="0" step="1"></div>'
-        f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(note)}</figcaption></figure></div>'
+        f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(said)}</figcaption></figure></div>'
     )
 
 
