@@ -171,8 +171,6 @@ def test_slider_changes_the_picture(open_page):
     slider.press("ArrowRight")
     assert said.inner_text() == "20 of 30"
     assert len({first, last, picture.get_attribute("src")}) == 3
-    slider.press("End")
-    assert picture.get_attribute("src") == last
     block.locator("select").select_option(label="p 10, seed 0")
     assert picture.get_attribute("src") != last
     assert "p 10, seed 0 after epoch 30" in picture.get_attribute("alt")
