@@ -1,6 +1,7 @@
 """The files around the package agree with one another."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -70,9 +71,38 @@ def test_ci_runs_lint_and_tests_and_fails_if_either_does(tmp_path, lint, test, s
         f"#!/bin/sh\necho $1 >> made\ncase $1 in lint) exit {lint};; test) exit {test};; esac\n"
     )
     (tmp_path / "make").chmod(0o755)
+    (tmp_path / "chromium").symlink_to("/bin/true")  # or the script would go and install one
     done = subprocess.run([script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False)
     assert (tmp_path / "made").read_text().split() == ["venv", "lint", "test"]
     assert bool(done.returncode) == bool(status)
+
+
+@pytest.mark.parametrize("browser", ["", "chromium", "google-chrome"])
+@pytest.mark.parametrize("apt", [None, 0, 100])
+def test_ci_installs_a_browser_where_there_is_none_and_does_without(tmp_path, browser, apt):
+    """On a PATH of stubs: apt-get is asked only where no browser is, and it may fail or be missing."""
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci" / "run"
+    script.write_bytes((ROOT / ".ci" / "run").read_bytes())
+    stubs = {
+        "make": "exit 0",
+        "sudo": 'shift; exec "$@"',
+        browser: "exit 0",
+        "apt-get": f'echo "$@" >> asked; exit {apt}',
+    }
+    for name in ("bash", "dirname", "env", "id", "sed", "sh", "timeout"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, line in stubs.items():
+        if name and not (name == "apt-get" and apt is None):
+            (tmp_path / name).write_text(f"#!{shutil.which('sh')}\n{line}\n")
+            (tmp_path / name).chmod(0o755)
+    command = [shutil.which("bash"), script]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+    assert ("install" in asked and "chromium" in asked) == (not browser and apt == 0)
+    assert ("update" in asked) == (not browser and apt is not None)
+    assert ("tests in a browser are skipped" in done.stderr) == (not browser and apt != 0)
 
 
 def test_no_file_is_long():

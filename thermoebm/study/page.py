@@ -1,0 +1,205 @@
+"""A study as one HTML page that needs nothing else: no network, no other file, no script to be read.
+
+Pictures, style and script are in the file. Its content security policy allows that style and that script by their
+hashes and nothing from anywhere, so that no name in a study can run as code or fetch anything.
+"""
+
+import base64
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from itertools import takewhile
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from thermoebm.study import page_pictures, page_runs, page_tables
+from thermoebm.study.page_pictures import Trained
+from thermoebm.study.page_runs import Run
+from thermoebm.study.page_tables import mark
+
+_STATES = ("done", "running", "failed", "missing", "unfinished")
+
+
+def write(folder: Path) -> Path:
+    """Writes ``index.html`` of a study's folder and returns its path.
+
+    What the study does not have yet (tables, claims, figures, samples, runs) is told in its place.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no study folder {folder}: run the study first.")
+    final = page_tables.read(folder / "final.csv", {"run", "cell", "status"})
+    order = [] if final is None else list(final["cell"].unique())
+    runs = page_runs.read(folder / "runs")
+    cells = page_runs.by_cell(runs, order)
+    css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = Template(_template("page.html")).substitute(
+        title=escape(_title(folder, runs)),
+        policy=f"default-src 'none'; base-uri 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)}",
+        css=css,
+        js=js,
+        summary=_summary(folder, runs, final),
+        claims=_claims(folder),
+        figures=page_pictures.figures(folder / "figures"),
+        samples=_samples(cells, page_tables.read(folder / "results.csv", {"run", "epoch"})),
+        runs=_runs(final, runs),
+        configs=page_runs.configs(cells),
+        footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
+    )
+    path = folder / "index.html"
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)  # whoever reads meanwhile sees the old page or the new one
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _template(name: str) -> str:
+    return files("thermoebm.study").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a content security policy calls a script or style by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _title(folder: Path, runs: list[Run]) -> str:
+    """The study's name, which its runs know; before there are any, its folder's."""
+    return next((str(run.about["study"]) for run in runs if run.about.get("study")), folder.resolve().name)
+
+
+def _facts(rows: dict[str, str]) -> str:
+    """Tiles, each a name and what it is (HTML)."""
+    tiles = []
+    for name, html in rows.items():
+        wide = ' class="wide"' if len(html) > 40 else ""
+        tiles.append(f"<div{wide}><dt>{name}</dt><dd>{html}</dd></div>")
+    return f'<dl class="facts">{"".join(tiles)}</dl>'
+
+
+def _listing(values: Iterable[Any]) -> str:
+    """Each value once, the most frequent first, with its number of runs where there are several."""
+    counts = Counter(str(value) for value in values if value).most_common()
+    if len(counts) == 1:
+        return escape(counts[0][0])
+    return "".join(f"{escape(value)}<small>{count} runs</small>" for value, count in counts) or "unknown"
+
+
+def _prefixed(value: float, unit: str) -> str:
+    """A quantity with an SI prefix, as 1.23 P."""
+    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
+    final = pd.DataFrame() if final is None else final
+    states = Counter(final["status"] if "status" in final else (run.status for run in runs))
+    total = sum(states.values())
+    seeds = {str(run.about.get("seed")) for run in runs if "seed" in run.about}
+    cells = {run.cell for run in runs} | set(final.get("cell", []))
+    times = [run.done["seconds"] for run in runs if isinstance(run.done.get("seconds"), int | float)]
+    ended = sorted(str(run.done["finished"]) for run in runs if run.done.get("finished"))
+    flops, memory = page_tables.numbers(final, "flops"), page_tables.numbers(final, "peak_memory")
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in run.about["versions"].items())
+        for run in runs
+        if isinstance(run.about.get("versions"), dict)
+    ]
+    named = [state for state in _STATES if states[state]] + [state for state in states if state not in _STATES]
+    facts = {
+        "Runs": f"{states['done']} of {total} done",
+        "Cells": f"{len(cells)}<small>{len(seeds)} seed{'s' if len(seeds) != 1 else ''}</small>",
+        "Data": _listing(final.get("dataset", [])),
+        "Time, all runs added": page_runs.seconds(sum(times)) if times else "none finished",
+        "FLOPs of training": _prefixed(flops.sum(), "FLOP") if len(flops) else "unknown",
+        "Peak memory of a run": _prefixed(memory.max(), "B") if len(memory) else "unknown",
+        "Finished": f"{escape(page_runs.moment(ended[-1]))}<small>first {escape(page_runs.moment(ended[0]))}</small>"
+        if ended
+        else "not yet",
+        "Device": _listing(run.about.get("device") for run in runs),
+        "Versions": _listing(versions),
+        "Commit": _listing(run.about.get("commit") for run in runs),
+    }
+    html = f"<p>{escape(_description(folder))}</p>"
+    html += f"<p>{' '.join(f'{mark(state)} {states[state]}' for state in named) or 'No run has started yet.'}</p>"
+    return html + _facts(facts) + _failures(runs) + _again(folder)
+
+
+def _description(folder: Path) -> str:
+    """The comment that the study file begins with."""
+    try:
+        lines = (folder / "study.yaml").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return ""
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _failures(runs: list[Run]) -> str:
+    """Why runs failed, and what was damaged."""
+    lines = [
+        f'<li><a href="#run-{escape(run.name)}">{escape(run.cell)}, {escape(run.seed)}</a>: '
+        f"{escape(str(run.failed.get('reason') or 'no reason was written'))}</li>"
+        for run in runs
+        if run.status == "failed"
+    ]
+    html = f'<h3>Failed runs</h3><ul class="failures">{"".join(lines)}</ul>' if lines else ""
+    return html + "".join(f'<p class="warn">{escape(problem)}</p>' for run in runs for problem in run.problems)
+
+
+def _again(folder: Path) -> str:
+    """The command that makes the study, and its file."""
+    try:
+        text = (folder / "study.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return '<p class="note">The study file is not in this folder.</p>'
+    return (
+        "<p>Made by <code>python -m thermoebm.study run study.yaml</code>, with this file:</p>"
+        f'<details><summary>study.yaml</summary><pre tabindex="0">{escape(text)}</pre></details>'
+    )
+
+
+def _claims(folder: Path) -> str:
+    table = page_tables.read(folder / "claims.csv", {"statement", "verdict"})
+    if table is None or table.empty:
+        return "<p>No claims have been checked: run the study's <code>claims</code>.</p>"
+    verdicts = Counter(table["verdict"])
+    counts = " ".join(f"{mark(verdict)} {count}" for verdict, count in sorted(verdicts.items()) if verdict)
+    return f"<p>{counts}</p>{page_tables.claims(table)}"
+
+
+def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
+    """The grids, each with its distances to real images where its epoch has them in ``results``."""
+    notes: dict[str, dict[int, str]] = {}
+    if results is not None:
+        names = page_tables.distances(results)
+        for row in results.to_dict("records"):
+            said = [f"{name} {page_tables.number(row[column])}" for column, name in names.items() if row[column]]
+            if (epoch := page_tables.number(row["epoch"])).isdecimal():
+                notes.setdefault(row["run"], {})[int(epoch)] = ", ".join(said)
+    return page_pictures.samples(
+        {
+            cell: [Trained(run.seed, path, notes.get(run.name, {})) for run in members if (path := run.trained)]
+            for cell, members in cells.items()
+        }
+    )
+
+
+def _runs(final: pd.DataFrame | None, runs: list[Run]) -> str:
+    if final is None or final.empty:
+        return "<p>No table of runs yet: run the study's <code>collect</code>.</p>"
+    return page_tables.runs(final, (run.name for run in runs))

@@ -1,0 +1,216 @@
+"""Pictures of a study's page as data URIs: figures with captions, and grids of samples over epochs."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+#: Most bytes of a page that figures and grids of samples may take, as base64.
+FIGURE_BYTES, SAMPLE_BYTES = 8_000_000, 20_000_000
+#: Most epochs of a run whose samples are on the page.
+MOST_EPOCHS = 21
+#: A file of at most so many bytes goes in as it is; a larger one as WebP, if that is smaller. Lines and letters suffer
+#: from WebP, so that figures may be larger.
+_LARGE_GRID, _LARGE_FIGURE = 60_000, 300_000
+
+#: Stem of a figure's file -> its title, and what is to be seen in it.
+CAPTIONS = {
+    "01-schedules": ("Temperature schedules", "t_i = (i / N_t)^p: a large p puts the temperatures near the prior."),
+    "02-integrand": (
+        "Integrand and its bins",
+        "E_t[log p(x|z)] against the temperature t, and the trapezium's bins, whose area is the estimate.",
+    ),
+    "03-variance-batch": ("Gradient variance against batch size", "Models trained by maximum likelihood."),
+    "04-variance-power": (
+        "Gradient variance against the schedule's power p",
+        "Models trained by thermodynamic integration.",
+    ),
+    "05-kernel-variance": (
+        "Kernel distance against gradient variance",
+        "A point for each cell with its standard deviations, and a quadratic fit for each regime.",
+    ),
+    "06-extensions": (
+        "Extensions",
+        "Cells that vary N_t, K, η or the width, over the fits of the runs that vary batch size and power.",
+    ),
+    "07-samples": ("Samples", "Generated images and their distances to real ones."),
+    "09-loss": ("Loss", "Training loss against the epoch."),
+    "10-kernel-variance-together": (
+        "Kernel distance against gradient variance, all regimes",
+        "The points of all regimes in one plot.",
+    ),
+    "12-frechet-variance": (
+        "Fréchet distance against gradient variance",
+        "A point for each cell with its standard deviations, and a quadratic fit for each regime.",
+    ),
+    "14-time": ("Time", "Seconds of training for each cell."),
+    "15-flops": ("FLOPs", "Floating-point operations of training for each cell, counted."),
+    "21-variance-iteration": ("Gradient variance against iteration", "As training goes on, for each cell."),
+    "22-fidelity-iteration": ("Distance to real images against iteration", "On training and on test images."),
+    "23-fidelity-variance-iteration": (
+        "Distance to real images against gradient variance",
+        "At each measured epoch, on training and on test images.",
+    ),
+    "24-equal-flops": ("Cells at equal FLOPs", "Each run at the epoch at which it has spent what the cheapest has."),
+}
+
+
+def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
+    """A picture's data URI, compressed if its file has more than ``large`` bytes, its width and its height in pixels.
+
+    Raises:
+        OSError: If the file is not a picture that can be read.
+    """
+    content, kind = path.read_bytes(), "png"
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        size = image.size
+        if len(content) > large:
+            smaller = io.BytesIO()
+            image.convert("RGB").save(smaller, "WEBP", quality=85)
+            if smaller.tell() < len(content):
+                content, kind = smaller.getvalue(), "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", *size
+
+
+def caption(stem: str) -> tuple[str, str]:
+    """Title and description of a figure: by its stem, or by the longest that it begins with and the words after it."""
+    known = max((name for name in CAPTIONS if stem == name or stem.startswith(f"{name}-")), key=len, default="")
+    if not known:
+        return stem.replace("-", " ").replace("_", " "), ""
+    title, description = CAPTIONS[known]
+    rest = stem.removeprefix(known).strip("-").replace("-", " ")
+    return (f"{title} ({rest})" if rest else title), description
+
+
+def figures(folder: Path) -> str:
+    """All figures of ``folder``, in the order of their names, those of the published results last."""
+    drawn: dict[bool, list[str]] = {False: [], True: []}  # whether of the published results -> figures
+    problems, spent = [], 0
+    for path in sorted(folder.glob("*.png"), key=lambda path: ("-published" in path.stem, path.stem)):
+        try:
+            source, width, height = data_uri(path, _LARGE_FIGURE)
+        except (OSError, SyntaxError, ValueError):  # what PIL raises on a damaged file
+            problems.append(f"{path.name} is not a readable picture; draw the figures again.")
+            continue
+        if spent + len(source) > FIGURE_BYTES:
+            problems.append(f"{path.name} is left out to keep this page small; it is in the folder figures.")
+            continue
+        spent += len(source)
+        title, description = (escape(text) for text in caption(path.stem))
+        drawn["-published" in path.stem].append(
+            f'<figure><button type="button" class="enlarge" aria-label="Enlarge: {title}">'
+            f'<img src="{source}" width="{width}" height="{height}" alt="{title}. {description}"></button>'
+            f"<figcaption><strong>{title}</strong>{description}</figcaption></figure>"
+        )
+    notes = "".join(f'<p class="note">{escape(problem)}</p>' for problem in problems)
+    if not any(drawn.values()):
+        return "<p>No figures have been drawn: run the study's <code>figures</code>.</p>" + notes
+    own, published = (f'<div class="figures">{"".join(some)}</div>' if some else "" for some in drawn.values())
+    return own + ("<h3>The published results, drawn alike</h3>" if published else "") + published + notes
+
+
+def grids(train_folder: Path) -> dict[int, Path]:
+    """Epoch -> file of its grid of samples, in the order of epochs."""
+    found = {}
+    for path in (train_folder / "samples").glob("epoch-*.png"):
+        if match := re.fullmatch(r"epoch-(\d+)", path.stem):
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def evenly(epochs: list[int], count: int) -> list[int]:
+    """At most ``count`` (2 or more) of ``epochs``, evenly spaced, with the first and the last."""
+    if len(epochs) <= count:
+        return epochs
+    return [epochs[round(index * (len(epochs) - 1) / (count - 1))] for index in range(count)]
+
+
+def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
+    """(epoch, data URI) of evenly spaced epochs, so few that they take ``budget`` bytes, but two at least.
+
+    A file that is no picture is left out.
+    """
+    pictures = {}
+    for epoch in evenly(list(files), MOST_EPOCHS):
+        try:
+            pictures[epoch] = data_uri(files[epoch])[0]
+        except (OSError, SyntaxError, ValueError):
+            continue
+    count = len(pictures)
+    while count > 2 and sum(len(pictures[epoch]) for epoch in evenly(list(pictures), count)) > budget:
+        count -= 1
+    return [(epoch, pictures[epoch]) for epoch in evenly(list(pictures), count)]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run of a cell: what it is called there, as "seed 0", its train folder, and what is said of its epochs."""
+
+    name: str
+    folder: Path
+    notes: Mapping[int, str]
+
+
+def samples(cells: dict[str, list[Trained]]) -> str:
+    """Two sliders side by side, each over the epochs of one run of a chosen cell."""
+    chosen: list[dict[str, Any]] = []
+    without, runs, pictures = [], 0, 0
+    for cell, trained in cells.items():
+        found = [(run, files) for run in trained if (files := grids(run.folder))]
+        runs += len(found)
+        pictures += sum(len(files) for _, files in found)
+        run, files = max(found, key=lambda pair: len(pair[1]), default=(None, {}))  # the first of the longest
+        encoded = _encode(files, SAMPLE_BYTES // len(cells))
+        if run is None or not encoded:
+            without.append(cell)
+            continue
+        noted = [(epoch, uri, run.notes.get(epoch, "")) for epoch, uri in encoded]
+        chosen.append({"name": f"{cell}, {run.name}", "pictures": noted})
+    missing = f'<p class="note">No samples yet: {escape(", ".join(without))}.</p>' if without else ""
+    if not chosen:
+        return "<p>No run has drawn samples yet.</p>" + missing
+    # In a script element of data only `<` could end it.
+    data = json.dumps(chosen, separators=(",", ":")).replace("<", "\\u003c")
+    blocks = "".join(_slider(chosen, index) for index in sorted({0, len(chosen) - 1}))
+    left_out = _left_out(sum(len(run["pictures"]) for run in chosen), pictures, runs - len(chosen))
+    return (
+        "<p>Images generated from the same noise at each epoch.</p>"
+        f'<div class="pair">{blocks}</div>{left_out}{missing}'
+        f'<script type="application/json" id="sample-data">{data}</script>'
+    )
+
+
+def _slider(chosen: list[dict[str, Any]], index: int) -> str:
+    """The choice of a run, with run ``index`` chosen, and its slider at the last epoch."""
+    options = "".join(
+        f"<option{' selected' if at == index else ''}>{escape(run['name'])}</option>" for at, run in enumerate(chosen)
+    )
+    epoch, source, note = chosen[index]["pictures"][-1]
+    name = chosen[index]["name"]
+    alt, said = f"Samples of {name} after epoch {epoch}", f"{name}, epoch {epoch}{note and ': '}{note}"
+    return (
+        '<div class="sample-grids"><div class="slider needs-script" hidden>'
+        f'<label for="sample-run-{index}">Run</label><select id="sample-run-{index}">{options}</select>'
+        f'<label for="sample-epoch-{index}">Epoch <output></output></label>'
+        f'<input type="range" id="sample-epoch-{index}" min="0" step="1"></div>'
+        f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(said)}</figcaption></figure></div>'
+    )
+
+
+def _left_out(shown: int, pictures: int, runs: int) -> str:
+    """What of the study's grids is not on the page: of ``pictures`` all but ``shown``, and those of ``runs`` wholly."""
+    if shown == pictures:
+        return ""
+    others = f", those of {runs} further run{'s' if runs > 1 else ''} among them" if runs else ""
+    return (
+        f'<p class="note">One run of each cell is here, with {shown} of the {pictures} grids. The rest{others}, is in '
+        "<code>runs/*/*/samples</code>: left out to keep this page small, or not readable.</p>"
+    )

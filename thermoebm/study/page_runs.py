@@ -1,0 +1,151 @@
+"""What the folder of a study says about its runs, read for its page: run.json, DONE, FAILED and the folders trained."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thermoebm.study.page_tables import mark
+
+
+@dataclass
+class Run:
+    """One folder of ``runs``; what could not be read is in ``problems``, as sentences."""
+
+    folder: Path
+    about: dict[str, Any] = field(default_factory=dict)
+    done: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its hash, as its folder has it."""
+        return self.folder.name
+
+    @property
+    def cell(self) -> str:
+        return str(self.about.get("cell") or "unknown cell")
+
+    @property
+    def seed(self) -> str:
+        return f"seed {self.about.get('seed', 'unknown')}"
+
+    @property
+    def status(self) -> str:
+        """done, failed or unfinished."""
+        return (
+            "done"
+            if (self.folder / "DONE").exists()
+            else "failed"
+            if (self.folder / "FAILED").exists()
+            else "unfinished"
+        )
+
+    @property
+    def trained(self) -> Path | None:
+        """The highest-numbered folder that has a checkpoint, else the highest-numbered one."""
+        folders = sorted(
+            (path for path in self.folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)
+        )
+        saved = [path for path in folders if (path / "checkpoints" / "last.ckpt").exists()]
+        return next(reversed(saved or folders), None)
+
+
+def read(folder: Path) -> list[Run]:
+    """The runs of a study, by cell and seed in the order of their names, whatever is damaged."""
+    found = []
+    for path in sorted(path for path in folder.glob("*") if path.is_dir()):
+        run = Run(path)
+        run.about = _json(run, "run.json", "its config and environment are unknown")
+        if (path / "DONE").exists():
+            run.done = _json(run, "DONE", "when it finished is unknown")
+        if (path / "FAILED").exists():
+            run.failed = _json(run, "FAILED", "why it failed is unknown")
+        found.append(run)
+    return sorted(found, key=lambda run: str(run.about.get("seed", "")).zfill(9))
+
+
+def _json(run: Run, name: str, consequence: str) -> dict[str, Any]:
+    try:
+        content = json.loads((run.folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no file; not text or not JSON
+        content = None
+    if isinstance(content, dict):
+        return content
+    run.problems.append(f"{name} of run {run.name} is missing or damaged: {consequence}.")
+    return {}
+
+
+def by_cell(runs: list[Run], order: list[str]) -> dict[str, list[Run]]:
+    """Runs by their cell: first the cells in ``order``, then the others by name."""
+    cells = dict.fromkeys([*order, *sorted({run.cell for run in runs})])
+    grouped = {cell: [run for run in runs if run.cell == cell] for cell in cells}
+    return {cell: members for cell, members in grouped.items() if members}
+
+
+def command(parts: Any) -> str:
+    """A command as one line."""
+    return " ".join(str(part) for part in parts) if isinstance(parts, list) else str(parts or "")
+
+
+def seconds(value: float) -> str:
+    """A duration in its two largest units.
+
+    >>> seconds(7384)
+    '2 h 3 min'
+    """
+    whole = round(value)
+    for size, unit, next_size, next_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // next_size} {next_unit}"
+    return f"{whole} s"
+
+
+def moment(text: str) -> str:
+    """An ISO time to the minute, in UTC where it says of which zone it is; other text as it is."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return time.strftime("%Y-%m-%d %H:%M") if time.tzinfo is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _details(run: Run) -> str:
+    versions = run.about.get("versions") or {}
+    rows = {
+        "Reason": run.failed.get("reason", ""),
+        "Attempts": (run.done or run.failed).get("attempts", ""),
+        "Finished": moment(str(run.done.get("finished", ""))),
+        "Time": seconds(run.done["seconds"]) if isinstance(run.done.get("seconds"), int | float) else "",
+        "Commit": run.about.get("commit") or "",
+        "Device": run.about.get("device") or "",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items())
+        if isinstance(versions, dict)
+        else "",
+        "Folder": f"runs/{run.name}",
+    }
+    html = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items() if value != "")
+    html = f'<dl class="about">{html}</dl>'
+    html += "".join(f'<p class="warn">{escape(problem)}</p>' for problem in run.problems)
+    if line := command(run.about.get("command")):
+        html += f'<pre tabindex="0" aria-label="Command">{escape(line)}</pre>'
+    if config := run.about.get("config"):
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        html += f'<pre tabindex="0" aria-label="Config">{escape(text)}</pre>'
+    title = f'{escape(run.seed)} <span class="code">{escape(run.name)}</span> {mark(run.status)}'
+    return f'<details id="run-{escape(run.name)}"><summary>{title}</summary>{html}</details>'
+
+
+def configs(cells: dict[str, list[Run]]) -> str:
+    """A fold for each cell, and in it one for each run with its environment, command and config."""
+    html = []
+    for cell, runs in cells.items():
+        count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+        inner = "".join(_details(run) for run in runs)
+        html.append(f'<details><summary>{escape(cell)} <span class="quiet">{count}</span></summary>{inner}</details>')
+    return "".join(html) or "<p>No run has started yet.</p>"
