@@ -154,12 +154,12 @@ def study(seed: int, effect: float = 0.0, repetitions: int = 4, minimum: bool = 
         log = -math.log(batch / 75) if vanilla else abs(math.log(power)) - more
         if minimum:
             middle = 1.75 if vanilla else 4 if power <= 1 else 6
-            quality = (math.exp(log) / middle - 1) ** 2
+            quality = 3 * (math.exp(log) / middle - 1) ** 2
         elif vanilla:
             quality = math.log(batch / 75) - 3
         else:
             quality = (-math.log(power) if power <= 1 else 3 * math.log(power / 6) ** 2) - more
-        loud = 0.02 if vanilla == (effect < 0) else 0.2
+        loud = 0.02 if minimum or vanilla == (effect < 0) else 0.2
         for repetition in range(repetitions):
             noise = (loud if effect else 0.1) * rng.normal(size=3)
             a, b, c = np.exp((1 if minimum else effect) * log + noise)
