@@ -64,6 +64,14 @@ def test_a_parabola_is_that_of_the_normal_equations():
     assert fit.curvature == pytest.approx(solution[0], rel=1e-6)
 
 
+def test_the_interval_of_r2_inverts_the_noncentral_f():
+    """At its ends the observed F is a 2.5 % tail of the F with noncentrality n R² / (1 - R²)."""
+    x = np.linspace(-1, 1, 12)
+    fit = statistics.quadratic(x, 2 * x**2 + 0.5 * normal(4, 12)).whole
+    tails = [stats.ncf.cdf(fit.statistic, 2, 9, 12 * end / (1 - end)) for end in (fit.low, fit.high)]
+    assert tails == pytest.approx([0.975, 0.025], abs=1e-6)
+
+
 def test_intervals_cover_the_truth():
     """95 % of 400, within 4 standard errors: 4.4 %."""
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from thermoebm.callbacks import (
     EnergyAlarm,
     GenerationMetrics,
     GradientVariance,
+    HParams,
     LastCheckpoint,
     NotFiniteAlarm,
     Progress,
@@ -121,7 +122,7 @@ class CLI(LightningCLI):
             self.run_directory = RunDirectory(parent, continued, step)
             callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
             self.cost = Cost()
-            callbacks += [self.cost]
+            callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:
                 callbacks += [LastCheckpoint()]
             if trainer_config["enable_progress_bar"] is not False:

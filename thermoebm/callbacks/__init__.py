@@ -5,6 +5,7 @@ from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
+from thermoebm.callbacks.hparams import HParams
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
@@ -14,6 +15,7 @@ __all__ = [
     "EnergyAlarm",
     "GenerationMetrics",
     "GradientVariance",
+    "HParams",
     "IntegrandPlot",
     "LastCheckpoint",
     "NotFiniteAlarm",

@@ -1,0 +1,52 @@
+"""Runs side by side in TensorBoard's HParams tab: what each was set to, and how it ended."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+from torch.utils.tensorboard.summary import hparams
+
+from thermoebm.callbacks.pictures import tensorboards
+from thermoebm.study.columns import VARIANCES, distance
+from thermoebm.study.settings import settings
+
+_WORDS = ("dataset", "objective", "estimator")
+
+
+class HParams(pl.Callback):
+    """Writes the run's settings, and which metrics to show beside them, into its own event file when training ends.
+
+    The metrics are logged anyway, and the tab shows their last values. SummaryWriter's ``add_hparams`` would make a run
+    of its own in a folder below.
+
+    Args:
+        config: The run's whole config; see :func:`thermoebm.study.settings.settings`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        every = settings(self.config) | {"seed": self.config.get("seed_everything")}
+        shown = {name: value for name, value in every.items() if value is not None}
+        # One run tells the tab the columns of all, so each names what another may have: vanilla models have no power.
+        columns = {name: "" if name in _WORDS else 0.0 for name in every} | shown
+        metrics = dict.fromkeys(final_metrics(trainer.callback_metrics), 0.0)
+        experiment, _, _ = hparams(columns, metrics)
+        _, start, end = hparams(shown, metrics)
+        for logger in tensorboards(trainer):
+            for summary in (experiment, start, end):
+                logger.experiment.file_writer.add_summary(summary, trainer.global_step)
+            logger.experiment.flush()
+
+
+def final_metrics(logged: Iterable[str]) -> list[str]:
+    """What the tab shows: loss, evidence, gradient variance by each definition, and kernel distances at N = ∞."""
+    table = pd.DataFrame(columns=list(logged))
+    held_out = [name.replace("/", "/test/", 1) for name in VARIANCES.values()]
+    distances = [distance(table, "kernel", split) for split in ("train", "test")]
+    measured = [*VARIANCES.values(), *held_out, *filter(None, distances)]
+    return ["train/loss", "val/loss", "val/evidence", *(name for name in measured if name in table)]

@@ -1,0 +1,153 @@
+"""A study's tables, rebuilt from its run directories alone, whatever state these are in.
+
+``results.csv`` has a row for each run and epoch, ``final.csv`` one for each run; both begin with
+:data:`thermoebm.study.columns.IDENTITY`. Nothing is ever deleted: what is damaged or not there yet is told in a
+sentence, and the rest is collected.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from thermoebm.study import run_directory
+from thermoebm.study.columns import IDENTITY
+from thermoebm.study.run_directory import Run
+
+_PROGRESS = ("epoch", "updates", "seconds", "flops")
+_STATE = ("status", "epochs", "updates", "seconds", "flops", "peak_memory", "device", "commit")
+_ORIGIN = ("python", "torch", "lightning", "thermoebm", "attempts", "folder")
+# Words, also where they look like numbers: Python 3.10, a cell called 6.
+_WORDS = ("study", "run", "cell", "group", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder")
+
+
+class Collected(NamedTuple):
+    """Both tables, and what is to be said of the runs, a sentence each."""
+
+    results: pd.DataFrame
+    final: pd.DataFrame
+    told: list[str]
+
+
+def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Writes ``results.csv`` and ``final.csv`` of a study's folder, each in one piece, and says what is amiss.
+
+    Raises:
+        ValueError: If there are no runs, or a table cannot be written.
+    """
+    results, final, told = gather(folder)
+    for sentence in told:
+        print(sentence, flush=True)
+    write_table(results, folder / "results.csv")
+    write_table(final, folder / "final.csv")
+    return read_tables(folder)
+
+
+def gather(folder: Path) -> Collected:
+    """Both tables, without writing them.
+
+    Raises:
+        ValueError: If there are no runs.
+    """
+    runs: list[Run] = []
+    told: list[str] = []
+    directories = sorted(p for p in (folder / "runs").glob("*") if p.is_dir())
+    if not directories:
+        raise ValueError(f"There are no runs in {folder / 'runs'}; start them with: python -m thermoebm.study run.")
+    for directory in directories:
+        run, sentences = run_directory.read(directory)
+        told += sentences
+        if run is not None:
+            runs.append(run)
+    epochs = [run.epochs.assign(**dict.fromkeys(IDENTITY)).assign(**run.identity) for run in runs if len(run.epochs)]
+    results = pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(columns=[*IDENTITY, *_PROGRESS])
+    final = pd.DataFrame(
+        [_final(run, folder) for run in runs], columns=None if runs else [*IDENTITY, *_STATE, *_ORIGIN]
+    )
+    return Collected(_ordered(results, _PROGRESS), _ordered(final, (*_STATE, *_ORIGIN)), told)
+
+
+def _final(run: Run, folder: Path) -> dict[str, object]:
+    """The row of a run: who it is, how far it got, and the last value of every metric."""
+    metrics = run.epochs.drop(columns=["epoch"])
+    last = {name: values.iloc[-1] for name in metrics if len(values := metrics[name].dropna())}
+    train = "" if run.train is None else run.train.relative_to(folder).as_posix()
+    state = {"status": run.status, "epochs": len(run.epochs), "attempts": run.attempts, "folder": train}
+    memory = {"peak_memory": last.get("cost/peak_memory")}
+    return {**run.identity, **state, **memory, **run.origin, **last, **run.test}
+
+
+def _ordered(table: pd.DataFrame, first: tuple[str, ...]) -> pd.DataFrame:
+    head = [*IDENTITY, *first]
+    return table.reindex(columns=[*head, *sorted(set(table.columns) - set(head))])
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes a CSV beside the old one and then in its place.
+
+    Raises:
+        ValueError: If it cannot be written; the old one is then still there.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        table.to_csv(unfinished, index=False)
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); the runs are unharmed: make room or repair the folder, and "
+            "collect again."
+        ) from error
+
+
+def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``results.csv`` and ``final.csv`` as they were last collected.
+
+    Raises:
+        ValueError: If one is not there or cannot be read.
+    """
+    return _read(folder / "results.csv"), _read(folder / "final.csv")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str), low_memory=False)
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no {path}; make it with: python -m thermoebm.study collect.") from error
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); collect again.") from error
+
+
+def at_equal(results: pd.DataFrame, budget: Literal["updates", "flops"]) -> pd.DataFrame:
+    """Every run's metrics at the largest budget that all runs on its data set have reached.
+
+    A metric is interpolated linearly between the epochs at which it was measured, since cells differ in updates and
+    operations an epoch; it is empty where it was first measured later. A run that has barely begun sets the budget of
+    all others: give finished runs.
+
+    Args:
+        results: As in ``results.csv``.
+        budget: The column: ``updates`` of the parameters, or nominal ``flops`` of training.
+
+    Returns:
+        A row for each run, with the columns of ``results``; ``epoch`` is where the run was then, not a whole number.
+    """
+    return pd.DataFrame(list(_interpolated(results, budget)), columns=results.columns)
+
+
+def _interpolated(results: pd.DataFrame, budget: str) -> Iterator[dict[str, object]]:
+    reached = results.dropna(subset=[budget])
+    metrics = [name for name in results.columns if name not in IDENTITY]
+    for _, runs in reached.groupby("dataset", sort=False):
+        common = runs.groupby("run")[budget].max().min()
+        for _, run in runs.groupby("run", sort=False):
+            row = {name: run[name].iloc[0] for name in IDENTITY}
+            for name in metrics:
+                known = run[[budget, name]].loc[:, lambda t: ~t.columns.duplicated()].dropna().sort_values(budget)
+                x, y = known[budget].to_numpy(float), known[name].to_numpy(float)
+                row[name] = np.interp(common, x, y, left=np.nan, right=np.nan) if len(x) else np.nan
+            yield row
