@@ -4,6 +4,7 @@ Training is pretended (see study_fake), processes, locks, signals and markers ar
 """
 
 import io
+import itertools
 import json
 import os
 import random
@@ -82,7 +83,7 @@ def assert_complete(output: Path) -> None:
         epochs = trained(place)
         assert sorted(set(epochs)) == list(range(EPOCHS))
         # Resumed where the last checkpoint was: an epoch is begun again only if it was the one that was cut short.
-        assert all(after - before in (0, 1) for before, after in zip(epochs, epochs[1:], strict=False)), epochs
+        assert all(after - before in (0, 1) for before, after in itertools.pairwise(epochs)), epochs
         assert not (place / "not alone").exists()
 
 
