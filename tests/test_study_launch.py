@@ -154,6 +154,7 @@ def test_a_killed_worker_is_started_again_from_its_checkpoint_and_its_seconds_co
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a process killed with its parent")
 def test_workers_do_not_outlive_a_killed_launcher(tmp_path):
+    study_fake.slow(tmp_path, 10)  # by themselves they would go on for long
     launcher = start(tmp_path)
     wait_for(lambda: len(workers(tmp_path)) == 2)
     launcher.kill()
