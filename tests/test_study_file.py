@@ -243,7 +243,7 @@ def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
         return [*program, "--output", str(tmp_path / output)]
 
     launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not list(tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")) and time.monotonic() < until:
         time.sleep(0.02)
     os.kill(launcher.pid, signal.SIGKILL)
