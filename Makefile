@@ -11,7 +11,7 @@ BIN = .venv/bin
 STAMP = .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train bench test lint format clean
+.PHONY: help venv train study bench test lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)
 	$(BIN)/python train.py fit --config configs/digits.yaml $(ARGS)
 
+study: $(STAMP)  ## run the study of the digits and make its page (ARGS= goes to python -m thermoebm.study run)
+	$(BIN)/python -m thermoebm.study run configs/study/digits.yaml $(ARGS)
+
 test: $(STAMP)  ## run the tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -52,7 +55,7 @@ format: $(STAMP)  ## apply the fixes and the formatting of ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean:  ## remove .venv, caches and build products; runs/ and data/ stay
+clean:  ## remove .venv, caches and build products; runs/, studies/ and data/ stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find . \( -path ./.git -o -path ./runs -o -path ./data \) -prune \
+	find . \( -path ./.git -o -path ./runs -o -path ./studies -o -path ./data \) -prune \
 	    -o -type d -name __pycache__ -prune -exec rm -rf {} +

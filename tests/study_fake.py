@@ -21,11 +21,11 @@ if "thermoebm" not in sys.modules:  # without what the package imports, which ta
     sys.modules["thermoebm"] = package
     sys.path.insert(0, str(ROOT))
 
-from thermoebm.study import folder, worker
-from thermoebm.study.board import Board
-from thermoebm.study.definitions import Run, Study
-from thermoebm.study.executors import Local
-from thermoebm.study.launch import Launcher
+from thermoebm.study import folder, worker  # noqa: E402
+from thermoebm.study.board import Board  # noqa: E402
+from thermoebm.study.definitions import Run, Study  # noqa: E402
+from thermoebm.study.executors import Local  # noqa: E402
+from thermoebm.study.launch import Launcher  # noqa: E402
 
 EPOCHS, SECONDS = 4, 0.05
 PROGRAM = (sys.executable, str(Path(__file__)))
@@ -54,6 +54,11 @@ def launch(output: Path, count: int, jobs: int) -> int:
     return Launcher(made, output, executor, Board(made, output, executor.slots)).run()
 
 
+def slow(output: Path, seconds: float) -> None:
+    """Epochs that take so long."""
+    (output / "seconds").write_text(str(seconds))
+
+
 def describe(run: Path) -> dict:
     about = folder.read(run / "run.json")
     if about is None:
@@ -71,10 +76,12 @@ def train(run: Path, threads: int, epochs: int) -> Path:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     alone(run)
+    slowly = run.parents[1] / "seconds"
+    seconds = float(slowly.read_text()) if slowly.exists() else SECONDS
     for epoch in range(done, epochs):
         with trace.open("a") as file:
             file.write(f"{os.getpid()} {epoch}\n")
-        time.sleep(SECONDS)
+        time.sleep(seconds)
         if fault == "always" or (fault == "once" and not (run / "failed once").exists()):
             (run / "failed once").touch()
             print("error: the fault that was asked for.", file=sys.stderr)

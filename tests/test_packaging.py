@@ -38,6 +38,7 @@ def test_version_is_the_same_in_the_package_and_in_pyproject():
     [
         ("venv", "pip install"),
         ("train", "train.py fit --config configs/digits.yaml"),
+        ("study", "-m thermoebm.study run configs/study/digits.yaml"),
         ("bench", "-m benchmarks"),
         ("test", "pytest"),
         ("lint", "ruff check"),
@@ -54,7 +55,7 @@ def test_makefile_knows_target(target, command):
 
 def test_make_test_and_train_pass_arguments_on():
     """ARGS reach pytest and train.py."""
-    for target, program in (("test", "pytest"), ("train", "train.py fit")):
+    for target, program in (("test", "pytest"), ("train", "train.py fit"), ("study", "thermoebm.study run")):
         command = ["make", "-n", target, "ARGS=--some-flag 3"]
         plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert re.search(rf"{program}.* --some-flag 3$", plan, re.MULTILINE)

@@ -4,6 +4,7 @@ Training is pretended (see study_fake), processes, locks, signals and markers ar
 """
 
 import io
+import itertools
 import json
 import os
 import random
@@ -82,7 +83,7 @@ def assert_complete(output: Path) -> None:
         epochs = trained(place)
         assert sorted(set(epochs)) == list(range(EPOCHS))
         # Resumed where the last checkpoint was: an epoch is begun again only if it was the one that was cut short.
-        assert all(after - before in (0, 1) for before, after in zip(epochs, epochs[1:], strict=False)), epochs
+        assert all(after - before in (0, 1) for before, after in itertools.pairwise(epochs)), epochs
         assert not (place / "not alone").exists()
 
 
@@ -153,6 +154,7 @@ def test_a_killed_worker_is_started_again_from_its_checkpoint_and_its_seconds_co
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a process killed with its parent")
 def test_workers_do_not_outlive_a_killed_launcher(tmp_path):
+    study_fake.slow(tmp_path, 10)  # by themselves they would go on for long
     launcher = start(tmp_path)
     wait_for(lambda: len(workers(tmp_path)) == 2)
     launcher.kill()

@@ -140,6 +140,10 @@ def _check() -> _Check:
 
 
 def _remove(settings: dict[str, Any], field: list[str]) -> None:
-    for key in field[:-1]:
-        settings = settings.get(key) or {}
-    settings.pop(field[-1], None)
+    """Removes a field, and what holds nothing else: a field left at its default leaves no trace either."""
+    if len(field) == 1:
+        settings.pop(field[0], None)
+    elif isinstance(inner := settings.get(field[0]), dict):
+        _remove(inner, field[1:])
+        if not inner:
+            del settings[field[0]]

@@ -43,10 +43,9 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise StudyError(
-                "the executor ray needs Ray, which is not installed: pip install 'thermoebm[ray]'."
-            ) from error
+            raise StudyError("the executor ray needs Ray, which is absent: pip install 'thermoebm[ray]'.") from error
         self._ray: Any = ray
+        self._running: list[Any] = []
         try:
             own = {"num_cpus": cores(), "include_dashboard": False}  # a cluster of this machine
             where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
@@ -61,7 +60,6 @@ class Ray:
         if self._room() < 1:
             self.close()
             raise StudyError(f"the Ray cluster has no room for a run of {self.threads} CPUs and {self.gpus:g} GPUs.")
-        self._running: list[Any] = []
 
     def __str__(self) -> str:
         return f"{self.slots} at a time on a Ray cluster, {self.threads} thread(s) and {self.gpus:g} GPU(s) each"

@@ -1,11 +1,14 @@
 """What a study's runs compute, in nominal operations: counted before they run."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from thermoebm.callbacks.cost import count_flops
 from thermoebm.cost import Flops
@@ -14,7 +17,7 @@ from thermoebm.modules import LatentEBM
 from thermoebm.study.definitions import Cell
 
 # Images in the batch that operations are counted on: they are in proportion to it.
-_COUNTED = 4
+_COUNTED = 2
 
 
 class PerImage(NamedTuple):
@@ -106,19 +109,41 @@ def _kind(model: dict[str, Any]) -> str:
 
 def _count(model: LatentEBM) -> PerImage:
     x = torch.zeros(_COUNTED, *model.generator.image_shape)
-    whole = next((step for step in range(2) if model.objective.whole_ladder(step)), 0)
-    plain = next((step for step in range(2) if not model.objective.whole_ladder(step)), 0)
     rng = model.stream("plan")
-    counts = [count_flops(model, x, step) for step in (plain, whole)]
-    for chains in (
+    kinds = {model.objective.whole_ladder(step): step for step in (1, 0)}
+    steps = {kind: _in_chain_steps(model, partial(count_flops, model, x, step)) for kind, step in kinds.items()}
+
+    def counted(compute: Callable[[], object]) -> float:
+        with isolate_rng(), torch.compiler.set_stance("force_eager"), Flops() as flops:
+            compute()
+        return flops.total
+
+    others = (
         lambda: draw_gradient(model, parameters(model), x, rng, nullcontext),
         lambda: model.ladder(x, model.evidence_schedule, rng),
         lambda: model.generate(_COUNTED, rng),
-    ):
-        with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), Flops() as flops:
-            chains()
-        counts.append(flops.total)
+    )
+    plain, whole = steps.get(False, steps.get(True, 0.0)), steps.get(True, 0.0)
+    counts = [plain, whole, *(_in_chain_steps(model, partial(counted, compute)) for compute in others)]
     return PerImage(*(count / _COUNTED for count in counts))
+
+
+def _in_chain_steps(model: LatentEBM, count: Callable[[], float]) -> float:
+    """The count, extrapolated from chains of one step and of two: it is linear in both lengths."""
+    kernels = (model.prior_sampler, model.posterior_sampler)
+    lengths = [kernel.num_steps for kernel in kernels]
+    try:
+        for kernel in kernels:
+            kernel.num_steps = 1
+        total = one = count()
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = 2
+            total += (length - 1) * (count() - one)
+            kernel.num_steps = 1
+    finally:
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = length
+    return total
 
 
 def parameters(model: LatentEBM) -> list[torch.nn.Parameter]:

@@ -1,0 +1,285 @@
+"""The study file: what it is composed to, how a run is named, and what is refused in which words."""
+
+import contextlib
+import copy
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_cli import SHORT, cli
+from thermoebm.study import folder, prepare
+from thermoebm.study.__main__ import main
+from thermoebm.study.compose import compose
+from thermoebm.study.definitions import StudyError
+from thermoebm.study.file import read
+from thermoebm.study.work import Counter
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+POWER = "model.init_args.objective.init_args.schedule.power"
+BATCH = "data.init_args.batch_size"
+STUDY = {
+    "name": "small",
+    "configs": [str(CONFIGS / "digits.yaml")],
+    "set": {"trainer.max_epochs": 3},
+    "seeds": [4, 0],
+    "cells": [
+        {"name": "b {batch_size}", "group": "batch", "configs": [str(CONFIGS / "mle.yaml")], "grid": {BATCH: [25, 75]}},
+        {"name": "p", "group": "power", "configs": [str(CONFIGS / "ti.yaml")], "set": {POWER: 0.1}},
+    ],
+}
+
+
+def write(folder: Path, study: dict) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def changed(**entries) -> dict:
+    return copy.deepcopy(STUDY) | entries
+
+
+def with_cell(**entries) -> dict:
+    return changed(cells=[STUDY["cells"][1] | entries])
+
+
+def test_cells_and_seeds_become_runs_with_whole_configs(tmp_path):
+    study = read(write(tmp_path, STUDY))
+    assert [(run.cell, run.group, run.seed) for run in study.runs] == [
+        (cell, group, seed) for seed in (4, 0) for cell, group in (("b 25", "batch"), ("b 75", "batch"), ("p", "power"))
+    ]
+    assert len({run.hash for run in study.runs}) == 6
+    first, last = study.runs[0].config, study.runs[-1].config
+    assert (first["seed_everything"], last["seed_everything"]) == (4, 0)
+    assert first["data"]["init_args"]["batch_size"] == 25
+    assert first["model"]["init_args"]["objective"]["class_path"].endswith("MaximumLikelihood")
+    assert last["model"]["init_args"]["objective"]["init_args"]["schedule"]["power"] == 0.1
+    assert last["model"]["init_args"]["objective"]["init_args"]["estimator"] == "contrastive"
+    assert first["trainer"]["max_epochs"] == last["trainer"]["max_epochs"] == 3
+    assert first["model"]["init_args"]["likelihood_sigma"] == 0.3  # a default too
+
+
+def a_hash(**overrides) -> str:
+    files = [CONFIGS / "digits.yaml", CONFIGS / "ti.yaml"]
+    return compose(files, {"trainer.max_epochs": 3} | overrides, 0).seeded(0)[0]
+
+
+def test_a_hash_depends_on_what_has_an_effect_and_on_nothing_else():
+    base = a_hash()
+    same = [
+        {"model.init_args.pixel_noise": False},  # a default
+        {POWER: 6},  # as ti.yaml has it, and a whole number
+        {"data.init_args.root": "elsewhere"},
+        {"trainer.enable_progress_bar": False},
+        {"name": "x"},
+        {"threads": 2},
+    ]
+    other = [
+        {POWER: 3},
+        {"trainer.max_epochs": 4},
+        {"model.init_args.pixel_noise": True},
+        {"fidelity.num_samples": 100},
+        {BATCH: 25},
+        {"model.init_args.generator.init_args.features": 4},
+    ]
+    assert [a_hash(**fields) for fields in same] == [base] * len(same)
+    assert len({base, *(a_hash(**fields) for fields in other)}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (with_cell(set={"model.init_args.sigma": 1}), r"cell 'p': .*sigma.*not accept"),
+        (with_cell(set={BATCH: -1}), r"cell 'p': .*batch_size is -1; it must be at least 1"),
+        (with_cell(set={POWER: "steep"}), r"cell 'p': .*steep"),
+        (with_cell(set={"trainer.max_epochs": -1}), r"cell 'p': .*max_epochs is -1"),
+        (with_cell(set={"seed_everything": 3}), r"cell 'p' sets seed_everything: the study's seeds say it"),
+        (with_cell(configs=["absent.yaml"]), r"cell 'p': there is no config .*absent.yaml; paths are relative"),
+        (with_cell(name="p {eta}"), r"cell 'p \{eta\}': its name needs 'eta'"),
+        (with_cell(group=None), r"cell 'p' has no group"),
+        (with_cell(grids={}), r"cell 'p' has an unknown entry 'grids'; there are configs, grid,"),
+        (with_cell(grid={POWER: 3}), r"cell 'p': the grid's .*power is 3; give a list"),
+        (changed(cells=[STUDY["cells"][1]] * 2), "two cells are called 'p'"),
+        (changed(cells=[STUDY["cells"][1], STUDY["cells"][1] | {"name": "q"}]), "'p' and 'q' are the same settings"),
+        (changed(cells=[]), "there are no cells"),
+        (changed(seeds=[]), r"seeds is \[\]; give a list"),
+        (changed(seeds=[1, 1]), "a seed is there twice"),
+        (changed(seeds=[True]), r"seeds is \[True\]; give a list"),
+        (changed(retries=-1), "retries is -1"),
+        (changed(name="a/b"), "name is 'a/b'"),
+        (changed(sed={}), "the study has an unknown entry 'sed'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence_with_file_and_cell(tmp_path, study, words, capsys):
+    path = write(tmp_path, study)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(path), "--output", str(tmp_path / "out")])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    with pytest.raises(StudyError, match=words) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert told == f"error: {error.value}\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "no such study file"), ("a: [", "not valid YAML"), ("3", "no study")]
+)
+def test_a_file_that_is_no_study_is_told(tmp_path, text, words):
+    path = tmp_path / "s.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(StudyError, match=words):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["celeba", "cifar10", "svhn", "mnist", "digits"])
+def test_the_reports_experiments_are_there(name):
+    study = read(CONFIGS / "study" / f"{name}.yaml")
+    groups = {cell.group for cell in study.cells}
+    assert groups == {"batch", "power", "num_temperatures", "posterior_steps", "eta", "width"}
+    batches = {c.composed.config["data"]["init_args"]["batch_size"] for c in study.cells if c.group == "batch"}
+    powers = {
+        c.composed.config["model"]["init_args"]["objective"]["init_args"]["schedule"]["power"]
+        for c in study.cells
+        if c.group == "power"
+    }
+    if name in ("mnist", "digits"):
+        assert len(batches) >= 3
+        assert len(powers) >= 5
+        assert len(study.seeds) == 3
+    else:
+        assert (batches, powers) == ({25, 50, 75, 150}, {0.1, 0.3, 1, 2, 3, 6, 10})
+        assert len(study.seeds) == 5
+
+
+# A study that was changed
+
+
+def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
+    output = tmp_path / "out"
+    before = read(write(tmp_path, STUDY))
+    assert prepare.difference(before, output) == []
+    prepare.prepare(before, output)
+    assert prepare.difference(before, output) == []
+    kept = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "plan.json"}
+    cells = copy.deepcopy(STUDY["cells"])
+    cells[0]["grid"][BATCH] = [75, 150]
+    cells[1]["name"] = "renamed"
+    after = read(write(tmp_path, changed(cells=cells)))
+    (told,) = prepare.difference(after, output)
+    assert told == (
+        f"{after.path} has changed since runs were made: new are 'b 150'; no longer wanted are 'b 25', whose 2 runs "
+        f"stay in {output / 'runs'}."
+    )
+    prepare.prepare(after, output)
+    renamed = next(run for run in after.runs if run.cell == "renamed")
+    assert folder.read(output / "runs" / renamed.hash / "run.json")["cell"] == "renamed"
+    changed_files = {path for path, content in kept.items() if path.read_bytes() != content}
+    assert changed_files == {output / "runs" / run.hash / "run.json" for run in after.runs if run.cell == "renamed"}
+    assert len(prepare.strays(after, output)) == 2
+
+
+def test_a_default_that_has_changed_is_told(tmp_path):
+    output, study = tmp_path / "out", read(write(tmp_path, STUDY))
+    prepare.prepare(study, output)
+    place = output / "runs" / study.runs[0].hash
+    about = folder.read(place / "run.json")
+    about["config"]["model"]["init_args"]["pixel_noise"] = True
+    folder.write(place / "run.json", about)
+    (told,) = prepare.difference(study, output)
+    assert "1 runs were made when defaults were others" in told
+    assert f"model.init_args.pixel_noise True, now False, of {place}; move" in told
+
+
+# With real trainings
+
+
+def test_operations_are_counted_as_a_run_logs_them(tmp_path):
+    for overlay in ("mle.yaml", "ti.yaml", "estimators/endpoints.yaml"):
+        overrides = {
+            "trainer.max_epochs": 1,
+            "model.init_args.prior_sampler.init_args.num_steps": 5,
+            "model.init_args.posterior_sampler.init_args.num_steps": 3,
+        }
+        cell = {"name": "c", "group": "g", "configs": [str(CONFIGS / overlay)], "set": overrides}
+        study = read(write(tmp_path, changed(cells=[cell])))
+        _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
+        with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
+            logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
+        assert Counter().work(study.cells[0]).training == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
+
+
+REAL = {
+    "trainer.max_epochs": 3,
+    "trainer.check_val_every_n_epoch": 3,
+    "gradient_variance.every_n_epochs": 0,
+    "fidelity.num_samples": 100,
+    "fidelity.extractor": "pixels",
+    "fidelity.every_n_epochs": 3,
+    "model.init_args.compile": "off",
+    "model.init_args.prior_sampler.init_args.num_steps": 5,
+    "model.init_args.posterior_sampler.init_args.num_steps": 3,
+}
+
+
+@pytest.mark.slow
+def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
+    """The whole program, with train.py and evaluate.py themselves; two minutes of start-up on a busy machine."""
+    cell = {"name": "p", "group": "power", "configs": [str(CONFIGS / "ti.yaml")]}
+    path = write(tmp_path, changed(seeds=[0], set=REAL, cells=[cell]))
+
+    def command(output: str) -> list[str]:
+        program = [sys.executable, "-m", "thermoebm.study", "run", str(path), "--jobs", "1"]
+        return [*program, "--output", str(tmp_path / output)]
+
+    launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 400
+    while not list(tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    (killed,) = tmp_path.glob("killed/runs/*")
+    assert not (killed / "DONE").exists()
+    for output in ("killed", "whole"):
+        subprocess.run(command(output), capture_output=True, check=False)
+    (whole,) = tmp_path.glob("whole/runs/*")
+    assert folder.read(killed / "DONE")["attempts"] == 2
+    assert folder.read(whole / "DONE")["attempts"] == 1
+    assert killed.name == whole.name
+
+    def logged(place: Path) -> list[dict[str, str]]:
+        with (place / "0" / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        timed = ("cost/seconds", "cost/peak_memory", "cost/flops_per_second", "cost/images_per_second")
+        return [{name: value for name, value in row.items() if not name.startswith(timed)} for row in rows]
+
+    assert logged(killed) == logged(whole)
+    assert len(logged(whole)) > 3
+    measured = [folder.read(place / "test" / "metrics.json")["results"][0] for place in (killed, whole)]
+    for result in measured:
+        result.pop("checkpoint")
+    assert measured[0] == measured[1]
+    assert any(name.startswith("gradient_variance/") for name in measured[0])
+    about = folder.read(whole / "run.json")
+    assert about["device"]
+    assert set(about["versions"]) == {"python", "torch", "lightning", "thermoebm"}
+    assert about["config"]["trainer"]["max_epochs"] == 3
+    damaged = killed / "0" / "checkpoints" / "last.ckpt"
+    damaged.write_bytes(b"no checkpoint")
+    (killed / "DONE").unlink()
+    with contextlib.redirect_stdout(io.StringIO()):
+        said = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert f"{damaged} is not a readable checkpoint" in said.stdout
+    assert f"move the folder {killed / '0'} away and run the study again." in said.stdout
+    assert damaged.read_bytes() == b"no checkpoint"
