@@ -1,0 +1,122 @@
+"""How all figures of a study look: sizes, fonts and colours, and what the axes are called."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from thermoebm.study.columns import REGIMES
+
+#: Inches: a column of text, and the page. Fonts are legible at these sizes.
+COLUMN, PAGE = 4.0, 7.6
+
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib and has ∞, ², ≤ and Greek
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+}
+
+# Okabe & Ito (2008), legible to colour-blind readers; each regime also has a marker of its own.
+COLOURS = dict(zip(REGIMES, ("#0072B2", "#D55E00", "#009E73"), strict=True)) | {"extension": "#CC79A7"}
+MARKERS = dict(zip(REGIMES, ("o", "s", "^"), strict=True)) | {"extension": "D"}
+#: Of groups of extensions laid over one another.
+OVERLAYS = ("#CC79A7", "#56B4E9", "#000000", "#E69F00", "#0072B2", "#009E73")
+OVERLAY_MARKERS = ("D", "v", "P", "X", "*", "<")
+GREY = "#666666"
+
+
+def new(rows: float, columns: int = 1, *, width: float = PAGE, height: float = 2.1) -> Figure:
+    """An empty figure for a grid of panels, each row ``height`` inches high."""
+    return Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """So many shades of a colour, from light to dark."""
+    mixed = []
+    for k in range(count):
+        lightness = 0.45 - 0.9 * (k / (count - 1) if count > 1 else 0.5)  # .45 of white ... .45 of black
+        target = 1.0 if lightness > 0 else 0.0
+        red, green, blue = ((1 - abs(lightness)) * c + abs(lightness) * target for c in to_rgb(colour))
+        mixed.append(to_hex((red, green, blue)))
+    return mixed
+
+
+def footnote(figure: Figure, *sentences: str) -> None:
+    """What a reader must know, in small print below the panels."""
+    text = "  ".join(sentence for sentence in sentences if sentence)
+    figure.supxlabel(_wrapped(text, round(figure.get_figwidth() * 19)), x=0.01, ha="left", fontsize=6.5, color=GREY)
+
+
+def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    """Writes FOLDER/STEM.png and .pdf; the same figure gives the same bytes on any day."""
+    folder.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    paths = []
+    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+        paths.append(folder / f"{stem}.{kind}")
+        figure.savefig(paths[-1], metadata=metadata)
+    return paths
+
+
+def legend(axes: Axes, **how: Any) -> None:
+    """A legend, if anything on the axes has a label."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**how)
+
+
+def p_value(p: float) -> str:
+    """A p-value as a reader wants it: ``p = .009`` or ``p < .001``."""
+    if math.isnan(p):
+        return "no p"
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def variance_label(name: str, split: str = "train") -> str:
+    """What an axis of gradient variance is called: its definition, and the images that it was measured on."""
+    images = "" if split == "train" else "\n(test images)"
+    return f"gradient variance,\n{name}{images}"
+
+
+def distance_name(column: str) -> str:
+    """``KD[classifier:digits]∞`` from the column of that distance."""
+    name = column.split("/")[-1].removesuffix("_inf")
+    return "the report's FID∞\n(no Fréchet distance)" if name == "pseudo-FID" else f"{name}∞"
+
+
+def distance_label(column: str) -> str:
+    """What an axis of a distance is called: its name, and the images that the samples are compared with."""
+    return f"{distance_name(column)}\nto {'test' if '/test/' in column else 'training'} images"
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines: list[str] = [""]
+    for word in text.split(" "):
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def pad(axes: Axes, x: Sequence[float] = (0.08, 0.08), y: Sequence[float] = (0.08, 0.08)) -> None:
+    """Widens both axes by these shares of their range, so that labels of points fit."""
+    for low, high, share, limit in ((*axes.get_xlim(), x, axes.set_xlim), (*axes.get_ylim(), y, axes.set_ylim)):
+        limit(low - share[0] * (high - low), high + share[1] * (high - low))
