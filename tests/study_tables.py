@@ -12,7 +12,7 @@ from thermoebm.study.columns import IDENTITY, VARIANCES, regime
 
 KERNEL, FRECHET = "KD[classifier:digits]", "FD[classifier:digits]"
 # The kernel distance of each regime is base + bend (v - vertex)² in the variance across parameters v, plus noise.
-CURVES = {"vanilla": (0.03, 8.0, 0.12), "0 < p ≤ 1": (0.08, 5.0, 0.2), "p > 1": (0.05, 6.0, 0.1)}
+CURVES = {"vanilla": (0.03, 8.0, 0.12), "0 < p ≤ 1": (0.08, 0.4, 0.2), "p > 1": (0.05, 6.0, 0.1)}
 SEEDS = (0, 1, 2)
 EPOCHS = (10, 20, 30, 40)
 

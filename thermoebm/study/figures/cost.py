@@ -37,7 +37,7 @@ def _bars(study: Study, column: str, label: str, label_each: str, scale: float) 
             mean, sd = mean_sd(values[np.isfinite(values)].to_numpy())
             axes.barh(place, mean, xerr=sd, color=style.COLOURS[cell.kind], height=0.7, error_kw={"elinewidth": 0.8})
         axes.set_yticks(range(len(found)), [cell.label for cell in found] if k == 0 else [])
-        axes.invert_yaxis()
+        axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlabel(name)
     axes = figure.axes[0]
     for kind in dict.fromkeys(cell.kind for cell in found):
@@ -125,31 +125,29 @@ def _runs(cell: Cell, x: str, y: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _curves(axes: Axes, found: list[Cell], cost: str, distance: str) -> None:
-    for cell, colour in zip(found, _colours(found), strict=True):
+    looks = style.looks(found)
+    for cell in found:
+        colour, marker = looks[cell.name]
         x, y, sd = mean_path(cell, cost, distance)
-        axes.plot(x, y, "-", marker=style.MARKERS[cell.kind], markersize=3, color=colour, label=cell.label)
+        axes.plot(x, y, "-", marker=marker, markersize=3, color=colour, label=cell.label)
         axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.12, linewidth=0)
 
 
 def _dots(axes: Axes, found: list[Cell], budget: Budget) -> None:
     """A point for each cell, or a word where it was not measured on both sides of the budget."""
-    for place, (cell, colour) in enumerate(zip(found, _colours(found), strict=True)):
+    looks = style.looks(found)
+    for place, cell in enumerate(found):
+        colour, marker = looks[cell.name]
         values = budget.reached.get(cell.name)
         if values is None:
-            axes.text(0.02, place, "not measured around it", transform=axes.get_yaxis_transform(), va="center",
+            word = "not measured before and after it"
+            axes.text(0.02, place, word, transform=axes.get_yaxis_transform(), va="center",
                       fontsize=6.5, color=style.GREY)  # fmt: skip
             continue
         mean, sd = mean_sd(values)
-        axes.errorbar([mean], [place], xerr=[sd], fmt=style.MARKERS[cell.kind], color=colour, capsize=2)
+        axes.errorbar([mean], [place], xerr=[sd], fmt=marker, color=colour, capsize=2)
     axes.set_yticks(range(len(found)), [cell.label for cell in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
-
-
-def _colours(found: list[Cell]) -> list[str]:
-    """A shade of its regime's colour for each cell."""
-    kinds = [cell.kind for cell in found]
-    shades = {kind: style.shades(style.COLOURS[kind], kinds.count(kind)) for kind in kinds}
-    return [shades[kind].pop(0) for kind in kinds]
 
 
 def _scientific(number: float) -> str:

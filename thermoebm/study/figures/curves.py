@@ -66,7 +66,7 @@ def fidelity_variance(study: Study) -> Figure:
         for name, column in study.variances(study.results, split).items():
             if distance:
                 labels = style.variance_label(name, split), style.distance_label(distance)
-                wanted.append(Row(column, distance, labels))
+                wanted.append(Row(column, distance, labels, shared=False))
     note = "Lines go along training; the large marker is its end."
     return _grid(study, wanted, "no epoch has both a gradient variance and a distance", note)
 
@@ -87,13 +87,17 @@ def _grid(study: Study, rows: Sequence[Row], otherwise: str, note: str = "") -> 
     rows = [row for row in rows if any(len(mean_path(cell, row.x, row.y)[0]) for cell in found)]
     if not rows or not kinds:
         raise Undrawable(otherwise)
-    figure = style.new(len(rows) + 0.5, width=max(style.COLUMN, 1.9 * len(kinds) + 0.4), height=1.75)
+    looks = style.looks(found)
+    longest = max(sum(cell.kind == kind for cell in found) for kind in kinds)
+    heights = [1.75] * len(rows) + [0.16 * longest + 0.1]  # inches; the legends have a row of their own
+    figure = style.new(1, width=max(style.COLUMN, 1.9 * len(kinds) + 0.4), height=sum(heights))
+    grid = figure.add_gridspec(len(rows) + 1, len(kinds), height_ratios=heights)
     for r, row in enumerate(rows):
         shared: Axes | None = None
         for k, kind in enumerate(kinds):
-            axes = figure.add_subplot(len(rows), len(kinds), r * len(kinds) + k + 1, sharey=shared)
+            axes = figure.add_subplot(grid[r, k], sharey=shared)
             shared = (shared or axes) if row.shared else None
-            _lines(axes, [cell for cell in found if cell.kind == kind], row, kind)
+            _lines(axes, [cell for cell in found if cell.kind == kind], row, looks)
             axes.set_xlabel(row.labels[0])
             if k == 0:
                 axes.set_ylabel(row.labels[1])
@@ -101,22 +105,21 @@ def _grid(study: Study, rows: Sequence[Row], otherwise: str, note: str = "") -> 
                 axes.tick_params(labelleft=False)
             if r == 0:
                 axes.set_title("extensions" if kind == "extension" else kind, color=style.COLOURS[kind])
-            if r == len(rows) - 1:
-                style.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+                below = figure.add_subplot(grid[-1, k])
+                below.set_axis_off()
+                below.legend(*axes.get_legend_handles_labels(), loc="upper center", borderaxespad=0)
     band = "Mean over repetitions" + (", ± standard deviation." if all(row.x == "updates" for row in rows) else ".")
     style.footnote(figure, f"{study.dataset}.", band, note, study.source)
     return figure
 
 
-def _lines(axes: Axes, group: list[Cell], row: Row, kind: str) -> None:
-    """A line for each cell, light to dark in their order."""
-    for cell, colour in zip(group, style.shades(style.COLOURS[kind], len(group)), strict=True):
+def _lines(axes: Axes, group: list[Cell], row: Row, looks: dict[str, tuple[str, str]]) -> None:
+    """A line for each cell."""
+    for cell in group:
         x, y, sd = mean_path(cell, row.x, row.y)
-        if not len(x):
-            continue
-        marker = style.MARKERS[kind] if len(x) <= 12 else None
-        axes.plot(x, y, "-", marker=marker, markersize=2.5, color=colour, label=cell.label)
+        colour, marker = looks[cell.name]
+        axes.plot(x, y, "-", marker=marker if len(x) <= 12 else None, markersize=2.5, color=colour, label=cell.label)
         if row.x == "updates":
             axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.15, linewidth=0)
         else:
-            axes.plot(x[-1:], y[-1:], style.MARKERS[kind], markersize=5.5, color=colour)
+            axes.plot(x[-1:], y[-1:], marker, markersize=5.5, color=colour)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermoebm import evidence, runs
+from thermoebm.data.batches import Images
 from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
 from thermoebm.study.figures.tables import Study, Undrawable
@@ -37,10 +38,12 @@ def integrand(study: Study) -> Figure:
         at = torch.from_numpy(np.interp(edges.numpy(), t, expected))
         _bins(axes, edges.numpy(), at.numpy(), floor, colour)
         axes.plot(t, expected, color="black", linewidth=0.9)
-        axes.set_title(f"p = {power:g}: trapezium {float(evidence.trapezium(edges, at)):.1f} nats")
+        axes.set_title(f"p = {power:g}\ntrapezium {float(evidence.trapezium(edges, at)):.1f} nats")
         axes.set_xlabel("temperature t")
         if k % columns == 0:
             axes.set_ylabel("E$_t$[log p(x|z)]\n(nats per image)")
+        else:
+            axes.tick_params(labelleft=False)
     style.footnote(
         figure,
         f"{study.dataset}: the model of {run}, {IMAGES} held-out images, {len(t)} temperatures (black; trapezium "
@@ -83,7 +86,9 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     data = runs.load_data(checkpoint, download=False)
     data.prepare_data()
     data.setup()
-    _, ell = model.ladder(data.held_out_images[:IMAGES], FINE, model.stream("integrand"))
+    held_out = data.held_out_images[:IMAGES]
+    images = Images(held_out).__getitems__(list(range(len(held_out))))
+    _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(kept, index=False)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermoebm.study.columns import REGIMES
-from thermoebm.study.figures import style
+from thermoebm.study.figures import labels, style
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, mean_sd, plain
 from thermoebm.study.quadratic import Quadratic, fit
 
@@ -44,33 +44,36 @@ def together(study: Study) -> Figure:
 
 
 def extensions(study: Study) -> Figure:
-    """Cells that vary N_t, K, η or the width over those of their regime, and their baseline circled."""
+    """Cells that vary N_t, K, η or the width over those of their regime, a panel each, and their baseline circled."""
     variances, distance = _columns(study, "kernel")
-    added = [cell for cell in cells(study.final) if cell.kind == "extension"]
+    found = cells(study.final)
+    added = [cell for cell in found if cell.kind == "extension"]
     if not added:
         raise Undrawable("no run varies anything besides batch size and power")
-    regimes = {cell.regime for cell in added}
-    base = [cell for cell in plain(study.final) if cell.regime in regimes]
-    groups = list(dict.fromkeys(cell.group for cell in added))
-    figure = style.new(1, width=max(style.COLUMN, 2.55 * len(variances)), height=3.2)
-    for k, (name, variance) in enumerate(variances.items()):
-        axes = figure.add_subplot(1, len(variances), k + 1)
-        for cell in base:
-            _errorbars(axes, cell, variance, distance, style.COLOURS[cell.regime], style.MARKERS[cell.regime])
-        _annotate(axes, base, variance, distance)
-        seen: dict[str, int] = {}
-        for cell in added:
-            g = groups.index(cell.group) % len(style.OVERLAYS)
-            several = [other for other in added if other.group == cell.group]
-            colour = style.shades(style.OVERLAYS[g], len(several))[seen.setdefault(cell.group, 0)]
-            seen[cell.group] += 1
-            _errorbars(axes, cell, variance, distance, colour, style.OVERLAY_MARKERS[g], label=cell.label)
-        for cell in baselines(base, added):
-            x, y = (mean_sd(cell.values(column))[0] for column in (variance, distance))
-            axes.plot([x], [y], "o", markersize=13, fillstyle="none", color="black", markeredgewidth=0.9)
-        style.pad(axes)
-        axes.set(xlabel=style.variance_label(name), ylabel=style.distance_label(distance))
-        style.legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2 if len(added) > 4 else 1)
+    looks = style.looks(found)
+    regimes = _regimes(added)
+    longest = max(sum(cell.regime == regime for cell in added) for regime in regimes)
+    figure = style.new(len(variances), width=max(style.COLUMN, 2.55 * len(regimes)), height=2.3)
+    figure.set_figheight(figure.get_figheight() + 0.14 * longest)
+    for row, (name, variance) in enumerate(variances.items()):
+        for k, regime in enumerate(regimes):
+            axes = figure.add_subplot(len(variances), len(regimes), row * len(regimes) + k + 1)
+            over = [cell for cell in added if cell.regime == regime]
+            base = [cell for cell in plain(study.final) if cell.regime == regime]
+            for cell in base:
+                _errorbars(axes, cell, variance, distance, style.COLOURS[regime], style.MARKERS[regime])
+            for cell in over:
+                _errorbars(axes, cell, variance, distance, *looks[cell.name], label=cell.label)
+            for cell in baselines(base, over):
+                x, y = (mean_sd(values)[0] for values in _pairs(cell, variance, distance))
+                axes.plot([x], [y], "o", markersize=13, fillstyle="none", color="black", markeredgewidth=0.9)
+            _annotate(axes, base, variance, distance)
+            axes.set_xlabel(style.variance_label(name))
+            if k == 0:
+                axes.set_ylabel(style.distance_label(distance))
+            if row == 0:
+                axes.set_title(regime, color=style.COLOURS[regime])
+                style.legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.12))
     note = "Circled: the baseline of the extensions. Mean ± standard deviation over repetitions."
     style.footnote(figure, f"{study.dataset}.", note, study.source)
     return figure
@@ -102,13 +105,12 @@ def _separate(study: Study, kind: str) -> Figure:
             title = f"{regime}\n"
             if quadratic is not None:
                 title += (
-                    f"R² {quadratic.r2:.2f}, {style.p_value(quadratic.p)}\n"
+                    f"R² {quadratic.r2:.2f}, F test {style.p_value(quadratic.p)}\n"
                     f"x²: {style.p_value(quadratic.curvature_p)}, vertex {quadratic.vertex:.2g}"
                 )
             else:
                 title += "too few different points\nfor a fit"
             axes.set_title(title, color=style.COLOURS[regime])
-            style.pad(axes)
             axes.set_xlabel(style.variance_label(name))
             if k == 0:
                 axes.set_ylabel(style.distance_label(distance))
@@ -169,7 +171,10 @@ def _errorbars(axes: Axes, cell: Cell, x: str, y: str, colour: str, marker: str,
 
 def _annotate(axes: Axes, group: list[Cell], x: str, y: str) -> None:
     """Writes what a cell is beside its mean."""
+    axes.margins(0.12)
+    points = []
     for cell in group:
-        at_x, at_y = (mean_sd(values)[0] for values in _pairs(cell, x, y))
-        if np.isfinite([at_x, at_y]).all():
-            axes.annotate(cell.label, (at_x, at_y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        (mean_x, sd_x), (mean_y, sd_y) = (mean_sd(values) for values in _pairs(cell, x, y))
+        if np.isfinite(mean_x):
+            points.append(labels.Point(cell.label, mean_x, mean_y, sd_x, sd_y))
+    labels.place(axes, points)

@@ -13,6 +13,7 @@ def powers(final: pd.DataFrame) -> list[tuple[float, int, str]]:
     """(p, N_t, regime) of each schedule of the cells that vary nothing besides batch size and power, by p."""
     found = [cell for cell in plain(final) if cell.regime != REGIMES[0]]
     rows = [(cell.rows.iloc[0], cell.regime) for cell in found]
+    rows = [(row, of) for row, of in rows if row[["power", "num_temperatures"]].notna().all()]
     if not rows:
         raise Undrawable("no run has a temperature schedule")
     return [(float(row["power"]), int(row["num_temperatures"]), regime) for row, regime in rows]
@@ -34,5 +35,7 @@ def schedules(study: Study) -> Figure:
     for (power, number, regime), colour in zip(found, colours(found), strict=True):
         axes.plot(power_law(number, power).tolist(), f"{style.MARKERS[regime]}-", color=colour, label=f"p = {power:g}")
     axes.set(xlabel="index i", ylabel="temperature t$_i$ = (i/N$_t$)$^p$")
+    numbers = sorted({number for _, number, _ in found})
+    style.footnote(figure, f"{study.dataset}. N$_t$ = {', '.join(map(str, numbers))} intervals.")
     style.legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, MaxNLocator
 
 from thermoebm.study.columns import REGIMES
+from thermoebm.study.figures.tables import Cell
 
 #: Inches: a column of text, and the page. Fonts are legible at these sizes.
 COLUMN, PAGE = 4.0, 7.6
@@ -27,7 +29,7 @@ SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.limits": (-4, 5),
     "axes.formatter.use_mathtext": True,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
@@ -39,7 +41,7 @@ SETTINGS: dict[Any, Any] = {
 COLOURS = dict(zip(REGIMES, ("#0072B2", "#D55E00", "#009E73"), strict=True)) | {"extension": "#CC79A7"}
 MARKERS = dict(zip(REGIMES, ("o", "s", "^"), strict=True)) | {"extension": "D"}
 #: Of groups of extensions laid over one another.
-OVERLAYS = ("#CC79A7", "#56B4E9", "#000000", "#E69F00", "#0072B2", "#009E73")
+OVERLAYS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999", "#A08000")
 OVERLAY_MARKERS = ("D", "v", "P", "X", "*", "<")
 GREY = "#666666"
 
@@ -63,13 +65,19 @@ def shades(colour: str, count: int) -> list[str]:
 def footnote(figure: Figure, *sentences: str) -> None:
     """What a reader must know, in small print below the panels."""
     text = "  ".join(sentence for sentence in sentences if sentence)
-    figure.supxlabel(_wrapped(text, round(figure.get_figwidth() * 19)), x=0.01, ha="left", fontsize=6.5, color=GREY)
+    figure.supxlabel(_wrapped(text, round(figure.get_figwidth() * 23)), x=0.01, ha="left", fontsize=6.5, color=GREY)
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     """Writes FOLDER/STEM.png and .pdf; the same figure gives the same bytes on any day."""
     folder.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), AutoLocator):
+                axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out: the second file need not be again
     paths = []
     for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
         paths.append(folder / f"{stem}.{kind}")
@@ -116,7 +124,14 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def pad(axes: Axes, x: Sequence[float] = (0.08, 0.08), y: Sequence[float] = (0.08, 0.08)) -> None:
-    """Widens both axes by these shares of their range, so that labels of points fit."""
-    for low, high, share, limit in ((*axes.get_xlim(), x, axes.set_xlim), (*axes.get_ylim(), y, axes.set_ylim)):
-        limit(low - share[0] * (high - low), high + share[1] * (high - low))
+def looks(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
+    """Cell name -> colour and marker: the regime's, in shades from light to dark; extensions by what they vary."""
+    keys = [cell.group if cell.kind == "extension" else cell.kind for cell in cells]
+    groups = list(dict.fromkeys(cell.group for cell in cells if cell.kind == "extension"))
+    overlays = {g: (OVERLAYS[k % len(OVERLAYS)], OVERLAY_MARKERS[k % len(OVERLAYS)]) for k, g in enumerate(groups)}
+    found: dict[str, tuple[str, str]] = {}
+    for key in dict.fromkeys(keys):
+        named = [cell.name for cell, of in zip(cells, keys, strict=True) if of == key]
+        colour, marker = overlays[key] if key in overlays else (COLOURS[key], MARKERS[key])
+        found |= {name: (shade, marker) for name, shade in zip(named, shades(colour, len(named)), strict=True)}
+    return found
