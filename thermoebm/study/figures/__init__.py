@@ -69,6 +69,9 @@ def _draw(studies: list[Study], folder: Path, stems: tuple[str, ...], suffix: st
     """Draws each figure for each data set, whose name is a suffix where there are several."""
     paths = []
     for study in studies:
+        if study.final.empty:
+            study.remark("no run is done: there is nothing to draw.")
+            continue
         of = f"-{study.dataset}" if len(studies) > 1 else ""
         for stem in stems:
             name = f"{stem}{suffix}{of}"

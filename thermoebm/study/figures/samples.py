@@ -11,7 +11,7 @@ from thermoebm.study.figures import style
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells
 
 #: Images a side of each panel, and panels in a row.
-SIDE, COLUMNS = 6, 5
+SIDE, COLUMNS = 6, 4
 PADDING = 4  # of a grid of images: white pixels between them
 
 
@@ -27,7 +27,7 @@ def samples(study: Study) -> Figure:
     if not found:
         raise Undrawable("no run has samples")
     rows = -(-len(found) // COLUMNS)
-    figure = style.new(rows, width=style.PAGE, height=2.05)
+    figure = style.new(rows, width=style.PAGE, height=2.4)
     for k, (cell, row, path) in enumerate(found):
         axes = figure.add_subplot(rows, COLUMNS, k + 1)
         axes.imshow(first_images(_read(path), SIDE), interpolation="nearest")

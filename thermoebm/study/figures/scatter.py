@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermoebm.study.columns import REGIMES
-from thermoebm.study.figures import labels, style
+from thermoebm.study.figures import style
+from thermoebm.study.figures.labels import PointLabel
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, mean_sd, plain
 from thermoebm.study.quadratic import Quadratic, fit
 
@@ -171,10 +172,8 @@ def _errorbars(axes: Axes, cell: Cell, x: str, y: str, colour: str, marker: str,
 
 def _annotate(axes: Axes, group: list[Cell], x: str, y: str) -> None:
     """Writes what a cell is beside its mean."""
-    axes.margins(0.12)
-    points = []
+    axes.margins(0.15)
     for cell in group:
         (mean_x, sd_x), (mean_y, sd_y) = (mean_sd(values) for values in _pairs(cell, x, y))
         if np.isfinite(mean_x):
-            points.append(labels.Point(cell.label, mean_x, mean_y, sd_x, sd_y))
-    labels.place(axes, points)
+            axes.add_artist(PointLabel(cell.label, mean_x, mean_y, sd_x, sd_y)).set_clip_on(False)

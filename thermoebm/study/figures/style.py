@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator, MaxNLocator
 
 from thermoebm.study.columns import REGIMES
+from thermoebm.study.figures import labels
 from thermoebm.study.figures.tables import Cell
 
 #: Inches: a column of text, and the page. Fonts are legible at these sizes.
@@ -71,13 +71,12 @@ def footnote(figure: Figure, *sentences: str) -> None:
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     """Writes FOLDER/STEM.png and .pdf; the same figure gives the same bytes on any day."""
     folder.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            if isinstance(axis.get_major_locator(), AutoLocator):
-                axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out: the second file need not be again
+    for axes in figure.axes:
+        labels.thin_ticks(axes, renderer)
+        labels.arrange(axes, renderer)
     paths = []
     for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
         paths.append(folder / f"{stem}.{kind}")

@@ -114,7 +114,7 @@ def read(folder: Path) -> list[Study]:
     return [
         Study(name, results[results["dataset"] == name], final[final["dataset"] == name], folder, "", list(remarks))
         for name in names
-    ] or [Study("", results, final, folder, "", [*remarks, "No run is done: there is nothing to draw."])]
+    ] or [Study("", results, final, folder, "", remarks)]
 
 
 def published(like: set[str] | None = None) -> list[Study]:
