@@ -59,9 +59,13 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     return table.reset_index(drop=True), final.reset_index(drop=True)
 
 
-def write(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Writes results.csv, final.csv and the last samples of each run into a folder; returns both tables."""
-    results, final = tables()
+#: Enough cells for every figure.
+FEW = ("batch 25", "batch 75", "p 0.1", "p 6", "N_t 20")
+
+
+def write(folder: Path, only: tuple[str, ...] = ()) -> None:
+    """Writes results.csv, final.csv and the last samples of each run into a folder: of all cells, or of these."""
+    results, final = (table[table["cell"].isin(only or table["cell"])] for table in tables())
     results.to_csv(folder / "results.csv", index=False)
     final.to_csv(folder / "final.csv", index=False)
     for k, run in enumerate(final["folder"]):
@@ -69,7 +73,6 @@ def write(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         path.parent.mkdir(parents=True)
         images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(k)) * 2 - 1
         save_image(image_grid(images, 4), path)
-    return results, final
 
 
 def _numbers(cell: dict, epoch: int, rng: np.random.Generator) -> dict[str, float]:
