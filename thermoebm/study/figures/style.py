@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from thermoebm.study.columns import REGIMES
 from thermoebm.study.figures import labels
@@ -48,7 +49,8 @@ GREY = "#666666"
 
 def new(rows: float, columns: int = 1, *, width: float = PAGE, height: float = 2.1) -> Figure:
     """An empty figure for a grid of panels, each row ``height`` inches high."""
-    return Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.09)  # inches: half a label of the last tick reaches into it
+    return Figure(figsize=(width, rows * height + 0.5), layout=layout)
 
 
 def shades(colour: str, count: int) -> list[str]:
