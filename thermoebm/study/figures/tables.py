@@ -103,7 +103,7 @@ def read(folder: Path) -> list[Study]:
     ]
     if final is None:  # the last number of each column is the end of its run
         assert results is not None
-        final = results.groupby("run", sort=False).last().reset_index()
+        final = results.groupby("run", sort=False, as_index=False).last()
     if "status" in final:
         done = final["status"] == "done"
         if not done.all():
@@ -175,5 +175,6 @@ def _read(path: Path) -> pd.DataFrame | None:
     missing = [name for name in IDENTITY if name not in table]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]}; collect the study again.")
-    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in table if name not in WORDS}
-    return table.assign(**numbers)
+    return pd.DataFrame(
+        {name: of if name in WORDS else pd.to_numeric(of, errors="coerce") for name, of in table.items()}
+    )
