@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermoebm import evidence, runs
+from thermoebm.cost import choose_threads
 from thermoebm.data.batches import Images
 from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
 from thermoebm.study.figures.tables import Study, Undrawable
+from thermoebm.threads import threads
 
 #: Of the ladder that stands for the continuous integrand: temperatures crowd where it is steep.
 FINE = PowerLaw(48, 3.0)
@@ -88,7 +90,8 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     data.setup()
     held_out = data.held_out_images[:IMAGES]
     images = Images(held_out).__getitems__(list(range(len(held_out))))
-    _, ell = model.ladder(images, FINE, model.stream("integrand"))
+    with threads(choose_threads(model.generator, len(images))):
+        _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(kept, index=False)
