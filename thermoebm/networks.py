@@ -84,13 +84,17 @@ _PLANS = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)
 
 
 class _FirstLayer(nn.ConvTranspose2d):
-    """Transposed convolution of a 1x1 input, computed as the matrix product that it is."""
+    """Transposed convolution of a 1x1 input, computed as the matrix product that it is.
+
+    Its result is channels_last in memory, which all that follows keeps and the last layer multiplies as it lies.
+    """
 
     def forward(self, z: Tensor) -> Tensor:  # type: ignore[override]
         assert self.bias is not None
-        area = self.kernel_size[0] * self.kernel_size[1]
-        h = torch.addmm(self.bias.repeat_interleave(area), z, self.weight.flatten(1))
-        return h.view(-1, self.out_channels, *self.kernel_size)
+        height, width = self.kernel_size
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        h = torch.addmm(self.bias.repeat(height * width), z, weight)
+        return h.view(-1, height, width, self.out_channels).permute(0, 3, 1, 2)
 
 
 class _LastLayer(nn.ConvTranspose2d):
@@ -105,7 +109,7 @@ class _LastLayer(nn.ConvTranspose2d):
             return super().forward(h)
         assert self.bias is not None
         side = 2 * h.shape[-1]
-        columns = self.weight.flatten(1).t() @ h.flatten(2)
+        columns = (h.permute(0, 2, 3, 1).flatten(1, 2) @ self.weight.flatten(1)).transpose(1, 2)
         image = functional.fold(columns, (side, side), self.kernel_size, padding=1, stride=2)
         return image + self.bias.view(-1, 1, 1)
 
