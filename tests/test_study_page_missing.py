@@ -7,8 +7,10 @@ import pytest
 
 from tests.html_tree import by_id, text, tree
 from tests.study_folder import grid, make
-from thermoebm.study import page, page_runs, page_tables
-from thermoebm.study.page_runs import Run
+from thermoebm.study import page
+from thermoebm.study.page import run as page_runs
+from thermoebm.study.page import tables as page_tables
+from thermoebm.study.page.run import Run
 
 
 @pytest.fixture

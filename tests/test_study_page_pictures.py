@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.html_tree import by_id, text, tree
 from tests.study_folder import CELLS, FIGURES, grid, make
-from thermoebm.study import page, page_pictures
+from thermoebm.study import page
+from thermoebm.study.page import pictures as page_pictures
 
 EPOCHS = (10, 20, 30)
 

@@ -49,7 +49,7 @@ def test_a_parabola_is_that_of_the_normal_equations():
     """R², both F tests, vertex and curvature by solving with the design matrix itself."""
     x = np.linspace(3.0, 5.0, 12)
     y = 2 * (x - 4.2) ** 2 + 0.1 * normal(3, 12)
-    fit = statistics.quadratic(x, y)
+    fit = statistics.parabola(x, y)
     residuals = []
     for degree in range(3):
         design = np.vander(x, degree + 1)
@@ -67,7 +67,7 @@ def test_a_parabola_is_that_of_the_normal_equations():
 def test_the_interval_of_r2_inverts_the_noncentral_f():
     """At its ends the observed F is a 2.5 % tail of the F with noncentrality n R² / (1 - R²)."""
     x = np.linspace(-1, 1, 12)
-    fit = statistics.quadratic(x, 2 * x**2 + 0.5 * normal(4, 12)).whole
+    fit = statistics.parabola(x, 2 * x**2 + 0.5 * normal(4, 12)).whole
     tails = [stats.ncf.cdf(fit.statistic, 2, 9, 12 * end / (1 - end)) for end in (fit.low, fit.high)]
     assert tails == pytest.approx([0.975, 0.025], abs=1e-6)
 
@@ -80,7 +80,7 @@ def test_intervals_cover_the_truth():
     truth = mean.var() / (mean.var() + 0.5**2)  # of a fixed design, noise of deviation 0.5
     covered = np.zeros(2)
     for _ in range(400):
-        fit = statistics.quadratic(x, mean + 0.5 * rng.normal(size=12)).term
+        fit = statistics.parabola(x, mean + 0.5 * rng.normal(size=12)).term
         difference = statistics.welch(1 + rng.normal(size=4), 3 * rng.normal(size=6))
         covered += [fit.low < truth < fit.high, difference.low < 1 < difference.high]
     assert covered / 400 == pytest.approx([0.95, 0.95], abs=0.044)
@@ -120,7 +120,7 @@ def test_holm_is_the_textbooks():
         (
             lambda: statistics.repetitions_for_quadratic(0.3, 4),
             lambda rng, n: (
-                statistics.quadratic(
+                statistics.parabola(
                     x := np.repeat([-3.0, -1, 1, 3], n), (x**2 - 5) / 4 * math.sqrt(0.3 / 0.7) + rng.normal(size=4 * n)
                 ).term.p
             ),
@@ -159,7 +159,7 @@ def test_p_values_are_uniform_where_there_is_no_effect():
             statistics.spearman(batches, rng.normal(size=9)).p,
             statistics.spearman(X, rng.normal(size=20)).p,
             statistics.welch(rng.normal(size=3), 2 * rng.normal(size=5)).p,
-            statistics.quadratic(x := rng.normal(size=9), x + rng.normal(size=9)).term.p,
+            statistics.parabola(x := rng.normal(size=9), x + rng.normal(size=9)).term.p,
             statistics.spread_ratio(10 + rng.normal(size=(5, 3)), 10 + rng.normal(size=(3, 3))).p,
         )
         below += np.array(p) < 0.05
@@ -173,8 +173,8 @@ def test_what_cannot_be_tested_is_told():
         (statistics.spearman, ([1, 2, 3, 4], [1, 1, 1, 1])),
         (statistics.welch, ([1], [1, 2, 3])),
         (statistics.welch, ([1, 1], [2, 2])),
-        (statistics.quadratic, ([1, 2, 3, 4], [1, 2, 3, 5])),
-        (statistics.quadratic, ([1, 1, 2, 2, 2], [1, 2, 3, 5, 6])),
+        (statistics.parabola, ([1, 2, 3, 4], [1, 2, 3, 5])),
+        (statistics.parabola, ([1, 1, 2, 2, 2], [1, 2, 3, 5, 6])),
         (statistics.spread_ratio, ([np.array([1.0, 2.0])], [np.array([1.0, 2.0])])),
         (statistics.spread_ratio, ([np.ones(3), np.ones(3)], [np.ones(2), np.ones(2)])),
     ):

@@ -15,8 +15,8 @@ _COMMANDS = {
     "run": "run what is missing, then collect, draw and write the page",
     "status": "print how the runs stand",
     "collect": "make results.csv and final.csv of what was run",
-    "claims": "check the report's claims on final.csv",
-    "figures": "collect, draw the figures and write the page",
+    "claims": "collect, and check the report's claims: claims.csv",
+    "figures": "collect, check the claims, draw the figures and write the page",
     "page": "write index.html",
 }
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = read(options.study)
         output = options.output or Path("studies") / study.name
         return int(globals()[f"_{options.command}"](study, output, options) or 0)
-    except StudyError as error:
+    except (StudyError, ValueError, OSError) as error:
         fail(str(error))
 
 
@@ -107,11 +107,16 @@ def _collect(study: Any, output: Path, options: argparse.Namespace) -> None:
 
 
 def _claims(study: Any, output: Path, options: argparse.Namespace) -> None:
-    _of("claims").write(output)
+    claims = _of("claims")
+    _collect(study, output, options)
+    _, final = _of("collect").read_tables(output)
+    checked = claims.check(final)
+    _of("collect").write_table(checked, output / "claims.csv")
+    say(claims.table(checked))
 
 
 def _figures(study: Any, output: Path, options: argparse.Namespace) -> None:
-    _collect(study, output, options)
+    _claims(study, output, options)
     _of("figures").draw(output)
     _page(study, output, options)
 

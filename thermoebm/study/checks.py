@@ -177,7 +177,7 @@ def parabola(name: str) -> Test:
 
     def test(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
         runs = in_regime(runs, name).dropna(subset=["x"])
-        fit = statistics.quadratic(runs["x"].to_numpy(), runs[measured].to_numpy())
+        fit = statistics.parabola(runs["x"].to_numpy(), runs[measured].to_numpy())
         inside = runs["x"].min() <= fit.vertex <= runs["x"].max()
         cells = runs.groupby(["batch_size", "power"], dropna=False).ngroups
         note = (

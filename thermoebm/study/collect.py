@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from thermoebm.study import folder as folders
 from thermoebm.study import run_directory
 from thermoebm.study.columns import IDENTITY
 from thermoebm.study.run_directory import Run
@@ -57,7 +58,11 @@ def gather(folder: Path) -> Collected:
     directories = sorted(p for p in (folder / "runs").glob("*") if p.is_dir())
     if not directories:
         raise ValueError(f"There are no runs in {folder / 'runs'}; start them with: python -m thermoebm.study run.")
+    wanted = _wanted(folder)
     for directory in directories:
+        if wanted is not None and directory.name not in wanted:
+            told.append(f"{directory} is of no run of the study (any more): it is left as it is, and left out.")
+            continue
         run, sentences = run_directory.read(directory)
         told += sentences
         if run is not None:
@@ -68,6 +73,12 @@ def gather(folder: Path) -> Collected:
         [_final(run, folder) for run in runs], columns=None if runs else [*IDENTITY, *_STATE, *_ORIGIN]
     )
     return Collected(_ordered(results, _PROGRESS), _ordered(final, (*_STATE, *_ORIGIN)), told)
+
+
+def _wanted(folder: Path) -> set[str] | None:
+    """The runs of the study as it was last started; None for all that are there."""
+    plan = folders.read(folder / "plan.json")
+    return None if plan is None else {run["run"] for run in plan["runs"]}
 
 
 def _final(run: Run, folder: Path) -> dict[str, object]:

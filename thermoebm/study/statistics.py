@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from thermoebm.study import quadratic
+
 Values = NDArray[np.float64]
 
 #: Of intervals, and of the power that repetitions are counted for.
@@ -33,11 +35,11 @@ class Result(NamedTuple):
     p: float
 
 
-class Quadratic(NamedTuple):
-    """y ≈ a + b x + c x² by least squares.
+class Parabola(NamedTuple):
+    """What a quadratic regression says.
 
-    ``term`` is the F test of c against a straight line, with R² and its interval as effect; ``whole`` that of the
-    parabola against a constant. ``vertex`` is -b / 2c, a minimum where the curvature c is positive.
+    ``term`` is the F test of its quadratic term against a straight line, with R² and its interval as effect; ``whole``
+    that of the parabola against a constant. ``vertex`` is a minimum where the ``curvature`` is positive.
     """
 
     term: Result
@@ -114,30 +116,21 @@ def welch(a: Sequence[float] | Values, b: Sequence[float] | Values) -> Result:
     return Result(effect, effect - width, effect + width, effect / error, p)
 
 
-def quadratic(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Quadratic:
+def parabola(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Parabola:
     """A parabola, and whether it says more than a straight line and than a constant.
 
     Raises:
         ValueError: If there are fewer than five points, or three values of x.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    n = len(x)
-    if n < 5 or len(set(x)) < 3 or np.ptp(y) == 0:
+    if len(x) < 5 or len(set(x)) < 3 or np.ptp(y) == 0:
         raise ValueError("too few different values")
-    centre, scale = x.mean(), x.std()
-    u = (x - centre) / scale  # a well-conditioned fit
-    fits = [np.polynomial.polynomial.polyfit(u, y, degree) for degree in range(3)]
-    constant, line, parabola = (float(np.square(y - np.polynomial.polynomial.polyval(u, fit)).sum()) for fit in fits)
-    noise = max(parabola, np.finfo(float).tiny) / (n - 3)
-    f_term, f_whole = (line - parabola) / noise, (constant - parabola) / 2 / noise
-    r2 = 1 - parabola / constant
-    low, high = _r2_interval(f_whole, n)
-    _, b, c = fits[2]
-    return Quadratic(
-        Result(r2, low, high, f_term, float(stats.f.sf(f_term, 1, n - 3))),
-        Result(r2, low, high, f_whole, float(stats.f.sf(f_whole, 2, n - 3))),
-        float(c / scale**2),
-        float(centre - scale * b / (2 * c)) if c else math.nan,
+    fit = quadratic.fit(x, y)
+    low, high = _r2_interval(fit.f, fit.n)
+    return Parabola(
+        Result(fit.r2, low, high, fit.curvature_f, fit.curvature_p),
+        Result(fit.r2, low, high, fit.f, fit.p),
+        fit.coefficients[2],
+        fit.vertex,
     )
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from thermoebm.study import columns
 from thermoebm.study.columns import IDENTITY, REGIMES, VARIANCES
+from thermoebm.study.published import published as results_of_the_report
 
 WORDS = {"study", "run", "cell", "group", "dataset", "objective", "estimator", "status", "device", "commit", "folder"}
-PUBLISHED = Path(columns.__file__).with_name("published.csv")
 SOURCE = "Source: Raj & Girolami 2024, raw results, final epoch (50)."
 
 
@@ -119,8 +119,7 @@ def read(folder: Path) -> list[Study]:
 
 def published(like: set[str] | None = None) -> list[Study]:
     """The report's results: of these data sets, or of all if it has none of them."""
-    table = _read(PUBLISHED)
-    assert table is not None
+    table = results_of_the_report()
     names = sorted(table["dataset"].unique())
     chosen = [name for name in names if name in (like or set())] or names
     return [Study(name, table.iloc[:0], table[table["dataset"] == name], None, SOURCE) for name in chosen]

@@ -19,10 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from thermoebm.study import page_pictures, page_runs, page_tables
-from thermoebm.study.page_pictures import Trained
-from thermoebm.study.page_runs import Run
-from thermoebm.study.page_tables import mark
+from thermoebm.study.page import pictures, run, tables
+from thermoebm.study.page.pictures import Trained
+from thermoebm.study.page.run import Run
+from thermoebm.study.page.tables import mark
 
 _STATES = ("done", "running", "failed", "missing", "unfinished")
 
@@ -38,10 +38,10 @@ def write(folder: Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no study folder {folder}: run the study first.")
-    final = page_tables.read(folder / "final.csv", {"run", "cell", "status"})
+    final = tables.read(folder / "final.csv", {"run", "cell", "status"})
     order = [] if final is None else list(final["cell"].unique())
-    runs = page_runs.read(folder / "runs")
-    cells = page_runs.by_cell(runs, order)
+    runs = run.read(folder / "runs")
+    cells = run.by_cell(runs, order)
     css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = Template(_template("page.html")).substitute(
@@ -51,10 +51,10 @@ def write(folder: Path) -> Path:
         js=js,
         summary=_summary(folder, runs, final),
         claims=_claims(folder),
-        figures=page_pictures.figures(folder / "figures"),
-        samples=_samples(cells, page_tables.read(folder / "results.csv", {"run", "epoch"})),
+        figures=pictures.figures(folder / "figures"),
+        samples=_samples(cells, tables.read(folder / "results.csv", {"run", "epoch"})),
         runs=_runs(final, runs),
-        configs=page_runs.configs(cells),
+        configs=run.configs(cells),
         footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
     )
     path = folder / "index.html"
@@ -68,7 +68,7 @@ def write(folder: Path) -> Path:
 
 
 def _template(name: str) -> str:
-    return files("thermoebm.study").joinpath(name).read_text(encoding="utf-8")
+    return files("thermoebm.study.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
@@ -114,7 +114,7 @@ def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
     cells = {run.cell for run in runs} | set(final.get("cell", []))
     times = [run.done["seconds"] for run in runs if isinstance(run.done.get("seconds"), int | float)]
     ended = sorted(str(run.done["finished"]) for run in runs if run.done.get("finished"))
-    flops, memory = page_tables.numbers(final, "flops"), page_tables.numbers(final, "peak_memory")
+    flops, memory = tables.numbers(final, "flops"), tables.numbers(final, "peak_memory")
     versions = [
         ", ".join(f"{name} {version}" for name, version in run.about["versions"].items())
         for run in runs
@@ -125,10 +125,10 @@ def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
         "Runs": f"{states['done']} of {total} done",
         "Cells": f"{len(cells)}<small>{len(seeds)} seed{'s' if len(seeds) != 1 else ''}</small>",
         "Data": _listing(final.get("dataset", [])),
-        "Time, all runs added": page_runs.seconds(sum(times)) if times else "none finished",
+        "Time, all runs added": run.seconds(sum(times)) if times else "none finished",
         "FLOPs of training": _prefixed(flops.sum(), "FLOP") if len(flops) else "unknown",
         "Peak memory of a run": _prefixed(memory.max(), "B") if len(memory) else "unknown",
-        "Finished": f"{escape(page_runs.moment(ended[-1]))}<small>first {escape(page_runs.moment(ended[0]))}</small>"
+        "Finished": f"{escape(run.moment(ended[-1]))}<small>first {escape(run.moment(ended[0]))}</small>"
         if ended
         else "not yet",
         "Device": _listing(run.about.get("device") for run in runs),
@@ -174,24 +174,24 @@ def _again(folder: Path) -> str:
 
 
 def _claims(folder: Path) -> str:
-    table = page_tables.read(folder / "claims.csv", {"statement", "verdict"})
+    table = tables.read(folder / "claims.csv", {"statement", "verdict"})
     if table is None or table.empty:
         return "<p>No claims have been checked: run the study's <code>claims</code>.</p>"
     verdicts = Counter(table["verdict"])
     counts = " ".join(f"{mark(verdict)} {count}" for verdict, count in sorted(verdicts.items()) if verdict)
-    return f"<p>{counts}</p>{page_tables.claims(table)}"
+    return f"<p>{counts}</p>{tables.claims(table)}"
 
 
 def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
     """The grids, each with its distances to real images where its epoch has them in ``results``."""
     notes: dict[str, dict[int, str]] = {}
     if results is not None:
-        names = page_tables.distances(results)
+        names = tables.distances(results)
         for row in results.to_dict("records"):
-            said = [f"{name} {page_tables.number(row[column])}" for column, name in names.items() if row[column]]
-            if (epoch := page_tables.number(row["epoch"])).isdecimal():
+            said = [f"{name} {tables.number(row[column])}" for column, name in names.items() if row[column]]
+            if (epoch := tables.number(row["epoch"])).isdecimal():
                 notes.setdefault(row["run"], {})[int(epoch)] = ", ".join(said)
-    return page_pictures.samples(
+    return pictures.samples(
         {
             cell: [Trained(run.seed, path, notes.get(run.name, {})) for run in members if (path := run.trained)]
             for cell, members in cells.items()
@@ -202,4 +202,4 @@ def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
 def _runs(final: pd.DataFrame | None, runs: list[Run]) -> str:
     if final is None or final.empty:
         return "<p>No table of runs yet: run the study's <code>collect</code>.</p>"
-    return page_tables.runs(final, (run.name for run in runs))
+    return tables.runs(final, (run.name for run in runs))

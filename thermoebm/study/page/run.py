@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from thermoebm.study.page_tables import mark
+from thermoebm.study.page.tables import mark
 
 
 @dataclass
