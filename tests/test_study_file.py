@@ -1,26 +1,16 @@
 """The study file: what it is composed to, how a run is named, and what is refused in which words."""
 
-import contextlib
 import copy
-import csv
-import io
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.test_cli import SHORT, cli
 from thermoebm.study import folder, prepare
 from thermoebm.study.__main__ import main
 from thermoebm.study.compose import compose
 from thermoebm.study.definitions import StudyError
 from thermoebm.study.file import read
-from thermoebm.study.work import Counter
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
@@ -199,87 +189,3 @@ def test_a_default_that_has_changed_is_told(tmp_path):
     (told,) = prepare.difference(study, output)
     assert "1 runs were made when defaults were others" in told
     assert f"model.init_args.pixel_noise True, now False, of {place}; move" in told
-
-
-# With real trainings
-
-
-def test_operations_are_counted_as_a_run_logs_them(tmp_path):
-    for overlay in ("mle.yaml", "ti.yaml", "estimators/endpoints.yaml"):
-        overrides = {
-            "trainer.max_epochs": 1,
-            "model.init_args.prior_sampler.init_args.num_steps": 5,
-            "model.init_args.posterior_sampler.init_args.num_steps": 3,
-        }
-        cell = {"name": "c", "group": "g", "configs": [str(CONFIGS / overlay)], "set": overrides}
-        study = read(write(tmp_path, changed(cells=[cell])))
-        _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
-        with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
-            logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
-        assert Counter().work(study.cells[0]).training == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
-
-
-REAL = {
-    "trainer.max_epochs": 3,
-    "trainer.check_val_every_n_epoch": 3,
-    "gradient_variance.every_n_epochs": 0,
-    "fidelity.num_samples": 100,
-    "fidelity.extractor": "pixels",
-    "fidelity.every_n_epochs": 3,
-    "model.init_args.compile": "off",
-    "model.init_args.prior_sampler.init_args.num_steps": 5,
-    "model.init_args.posterior_sampler.init_args.num_steps": 3,
-}
-
-
-@pytest.mark.slow
-def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
-    """The whole program, with train.py and evaluate.py themselves; two minutes of start-up on a busy machine."""
-    cell = {"name": "p", "group": "power", "configs": [str(CONFIGS / "ti.yaml")]}
-    path = write(tmp_path, changed(seeds=[0], set=REAL, cells=[cell]))
-
-    def command(output: str) -> list[str]:
-        program = [sys.executable, "-m", "thermoebm.study", "run", str(path), "--jobs", "1"]
-        return [*program, "--output", str(tmp_path / output)]
-
-    launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 400
-    while not list(tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")) and time.monotonic() < until:
-        time.sleep(0.02)
-    os.kill(launcher.pid, signal.SIGKILL)
-    launcher.wait()
-    (killed,) = tmp_path.glob("killed/runs/*")
-    assert not (killed / "DONE").exists()
-    for output in ("killed", "whole"):
-        subprocess.run(command(output), capture_output=True, check=False)
-    (whole,) = tmp_path.glob("whole/runs/*")
-    assert folder.read(killed / "DONE")["attempts"] == 2
-    assert folder.read(whole / "DONE")["attempts"] == 1
-    assert killed.name == whole.name
-
-    def logged(place: Path) -> list[dict[str, str]]:
-        with (place / "0" / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        timed = ("cost/seconds", "cost/peak_memory", "cost/flops_per_second", "cost/images_per_second")
-        return [{name: value for name, value in row.items() if not name.startswith(timed)} for row in rows]
-
-    assert logged(killed) == logged(whole)
-    assert len(logged(whole)) > 3
-    measured = [folder.read(place / "test" / "metrics.json")["results"][0] for place in (killed, whole)]
-    for result in measured:
-        result.pop("checkpoint")
-    assert measured[0] == measured[1]
-    assert any(name.startswith("gradient_variance/") for name in measured[0])
-    about = folder.read(whole / "run.json")
-    assert about["device"]
-    assert set(about["versions"]) == {"python", "torch", "lightning", "thermoebm"}
-    assert about["config"]["trainer"]["max_epochs"] == 3
-    damaged = killed / "0" / "checkpoints" / "last.ckpt"
-    damaged.write_bytes(b"no checkpoint")
-    (killed / "DONE").unlink()
-    with contextlib.redirect_stdout(io.StringIO()):
-        said = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
-    assert said.returncode == 1
-    assert f"{damaged} is not a readable checkpoint" in said.stdout
-    assert f"move the folder {killed / '0'} away and run the study again." in said.stdout
-    assert damaged.read_bytes() == b"no checkpoint"
