@@ -11,6 +11,7 @@ import yaml
 
 from tests.test_cli import SHORT, cli
 from thermoebm.study import collect as module
+from thermoebm.study.__main__ import main
 from thermoebm.study.collect import at_equal, collect, gather, read_tables
 from thermoebm.study.columns import IDENTITY
 from thermoebm.study.published import published
@@ -377,3 +378,29 @@ def test_the_published_results_have_the_columns_of_a_study():
     assert list(table.columns[: len(IDENTITY)]) == list(IDENTITY)
     assert table.groupby("dataset").size().to_dict() == {"CIFAR10": 50, "CelebA": 83, "SVHN": 35}
     assert module.IDENTITY is IDENTITY
+
+
+def test_only_the_runs_that_the_study_now_wants_are_collected(tmp_path, capsys):
+    for name in ("aa", "bb"):
+        make(tmp_path, name)
+    (tmp_path / "plan.json").write_text(json.dumps({"study": "s", "runs": [{"run": "bb"}]}))
+    before = contents(tmp_path)
+    _, final = collect(tmp_path)
+    assert final["run"].tolist() == ["bb"]
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'runs' / 'aa'} is of no run of the study (any more)")
+    assert contents(tmp_path) == before
+
+
+def test_the_command_checks_the_claims_on_what_it_collects(tmp_path, capsys):
+    for name, seed in (("aa", 1), ("bb", 2)):
+        make(tmp_path, name, seed=seed)
+    study = Path(__file__).parents[1] / "configs" / "study" / "mnist.yaml"
+    assert main(["claims", str(study), "--output", str(tmp_path)]) == 0
+    claims = pd.read_csv(tmp_path / "claims.csv")
+    assert {"batch-variance", "quadratic"} <= set(claims["claim"])
+    assert set(claims["verdict"]) == {"undecided"}  # there is one cell
+    assert "undecided" in capsys.readouterr().out
+    assert (tmp_path / "final.csv").is_file()
+    with pytest.raises(SystemExit):
+        main(["claims", str(study), "--output", str(tmp_path / "nothing")])
+    assert "There are no runs in" in capsys.readouterr().err
