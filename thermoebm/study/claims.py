@@ -114,7 +114,8 @@ def check(final: pd.DataFrame, relevant: Relevant | None = None, split: str = "t
     done = final[final["status"] == "done"] if "status" in final else final
     rows: list[dict[str, object]] = []
     for name, runs in done.groupby("dataset", sort=False):
-        runs = runs.dropna(axis=1, how="all").reindex(columns=list(dict.fromkeys([*IDENTITY, *final.columns])))
+        columns = list(dict.fromkeys([*IDENTITY, *final.columns]))
+        runs = runs.dropna(axis=1, how="all").reindex(columns=columns).copy()  # in one piece: tables are wide
         measured = [row for claim in CLAIMS for row in _rows(claim, str(name), runs, relevant or Relevant(), split)]
         for row, p in zip(measured, statistics.holm([row["p"] for row in measured]), strict=True):
             row["p_holm"] = p
