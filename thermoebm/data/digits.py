@@ -1,7 +1,6 @@
 """Scikit-learn's handwritten digits: 1,797 real 8x8 images that come with the library."""
 
 import torch
-from sklearn.datasets import load_digits
 
 from thermoebm import randomness
 from thermoebm.data.base import ImageDataModule, Split
@@ -22,6 +21,8 @@ class Digits(ImageDataModule):
         return True
 
     def read(self) -> tuple[Split, Split]:
+        from sklearn.datasets import load_digits  # takes most of a second, which other data sets need not wait for
+
         bunch = load_digits()
         images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
         images, labels = resized(images, self.image_size), torch.from_numpy(bunch.target).long()
