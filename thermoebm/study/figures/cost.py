@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from thermoebm.study.figures import style
 from thermoebm.study.figures.curves import UPDATES, mean_path
@@ -101,6 +102,9 @@ def equal(study: Study) -> Figure:
         axes.set(xlabel=label, ylabel=style.distance_label(distance))
         if cost == "flops":
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
+            axes.xaxis.set_minor_formatter(NullFormatter())  # its labels would lie on one another
         axes = figure.add_subplot(len(costs), 2, 2 * row + 2)
         _dots(axes, found, budget)
         axes.set_xlabel(
