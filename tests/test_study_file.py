@@ -1,6 +1,7 @@
 """The study file: what it is composed to, how a run is named, and what is refused in which words."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_a_hash_depends_on_what_has_an_effect_and_on_nothing_else():
     ]
     assert [a_hash(**fields) for fields in same] == [base] * len(same)
     assert len({base, *(a_hash(**fields) for fields in other)}) == len(other) + 1
+
+
+@pytest.mark.parametrize("name", ["2065760e61", "1234567890", "0123456789", "1e5", "1_0e7", "12345678e9", "c545c9e7b5"])
+def test_a_hash_stays_a_word_in_the_runs_config(tmp_path, name):
+    """Even one of digits and an e, which train.py's parser takes for a number and PyYAML does not."""
+    study = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0])))
+    (run,) = study.runs
+    run = replace(run, hash=name, config=run.config | {"name": name})
+    prepare.prepare(replace(study, runs=(run,)), tmp_path / "out")
+    place = tmp_path / "out" / "runs" / name
+    assert compose([place / "config.yaml"], {}, 0).config["name"] == name
+    assert folder.read(place / "run.json")["run"] == name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A study's folder before anything runs, and in what its file differs from the runs that are there already."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,11 +37,20 @@ def prepare(study: Study, output: Path) -> None:
         raise StudyError(sentence) from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes words that train.py's parser would take for a number and PyYAML would not, such as the hash 2065760e61."""
+
+
+_FLOAT = re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$")
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+
+
 def _describe(run: Run, place: Path, commit: str | None) -> None:
     called = {"study": run.study, "run": run.hash, "cell": run.cell, "group": run.group, "seed": run.seed}
     about = folder.read(place / "run.json")
     if about is None:
-        folder.write_text(place / "config.yaml", yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
+        text = yaml.dump(run.config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        folder.write_text(place / "config.yaml", text)
         command = ["python", "train.py", "fit", f"--config={place / 'config.yaml'}", f"--runs={place.parent}"]
         about = {"config": run.config, "commit": commit, "device": None, "versions": None, "command": command}
     if any(about.get(key) != value for key, value in called.items()):
