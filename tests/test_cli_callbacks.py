@@ -53,6 +53,18 @@ class Kill(pl.Callback):
             raise Killed
 
 
+class DieBeforeLogging(pl.Callback):
+    """Ends the program when the third epoch's checkpoint is written and its metrics are not."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.current_epoch == 2:
+            for logger in trainer.loggers:
+                logger.log_metrics = self._die  # type: ignore[method-assign]
+
+    def _die(self, *args: Any, **kwargs: Any) -> None:
+        raise Killed
+
+
 def fit(folder: Path, epochs: int, *fields: Any, kill: int | None = None) -> Path:
     """Epochs of four batches, everything measured at every second; the run's directory."""
     callbacks = yaml.safe_load(Path(CONFIG[1]).read_text())["trainer"]["callbacks"]
@@ -60,6 +72,8 @@ def fit(folder: Path, epochs: int, *fields: Any, kill: int | None = None) -> Pat
         callback["init_args"]["every_n_epochs"] = 2
     if kill:
         callbacks.append({"class_path": f"{__name__}.Kill", "init_args": {"step": kill}})
+    if kill == 0:
+        callbacks.append({"class_path": f"{__name__}.DieBeforeLogging"})
     measured = ["--trainer.callbacks", json.dumps(callbacks), "--trainer.limit_train_batches", 4]
     measured += ["--gradient_variance.every_n_epochs", 2, "--fidelity.every_n_epochs", 2]
     measured += ["--gradient_variance.splits", "[train,test]", "--fidelity.splits", "[train,test]"]
@@ -73,14 +87,15 @@ def whole(tmp_path_factory) -> Path:
     return fit(tmp_path_factory.mktemp("whole"), 5)
 
 
-@pytest.mark.parametrize("how", ["ended", "killed"])
+@pytest.mark.parametrize("how", ["ended", "killed", "killed before logging"])
 def test_a_resumed_run_has_the_metrics_of_the_uninterrupted_one(whole, tmp_path, how):
-    """Ended after three epochs, which are measured as its last; or killed within the fourth. Bit by bit in both."""
+    """Ended after three epochs, which are measured as its last; killed within the fourth; or at the end of the third,
+    between its checkpoint and its metrics. Bit by bit in all."""
     if how == "ended":
         run = fit(tmp_path, 3)
     else:
         with pytest.raises(Killed):
-            fit(tmp_path, 5, kill=14)
+            fit(tmp_path, 5, kill=14 if how == "killed" else 0)
         run = tmp_path / "digits" / "0"
     fit(tmp_path, 5, "--ckpt_path", run / "checkpoints" / "last.ckpt")
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):

@@ -19,6 +19,7 @@ from thermoebm.study.file import read
 from thermoebm.study.work import Counter
 
 
+@pytest.mark.filterwarnings("ignore:eta = 1 changes the logged nll")
 def test_operations_are_counted_as_a_run_logs_them(tmp_path):
     for overlay in ("mle.yaml", "ti.yaml", "estimators/endpoints.yaml"):
         overrides = {

@@ -41,14 +41,32 @@ class RunDirectory(pl.Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps checkpoints/last.ckpt, written at the very end of every epoch, from which a run resumes exactly.
+    """Keeps checkpoints/last.ckpt of the last epoch that is over, from which a run resumes exactly.
 
-    (Left to itself Lightning saves when it validates, which may be every tenth epoch and before the epoch's end hooks.)
+    It holds the state at the very end of the epoch (left to itself Lightning saves when it validates, maybe every
+    tenth epoch and before the epoch's end hooks), and takes its name only when the epoch's metrics have been logged: a
+    program that is killed in between resumes from the epoch before, and no row is missing.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="last", enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=True)
+        self._saved: tuple[Path, Path] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: there is one file, and which one it is does not depend on the past."""
         return {}
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self._saved = Path(f"{filepath}.new"), Path(filepath)
+        super()._save_checkpoint(trainer, str(self._saved[0]))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._name(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._name(trainer)
+
+    def _name(self, trainer: pl.Trainer) -> None:
+        if self._saved and trainer.is_global_zero:
+            self._saved[0].replace(self._saved[1])
+        self._saved = None
