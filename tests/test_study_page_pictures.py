@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.html_tree import by_id, text, tree
 from tests.study_folder import CELLS, FIGURES, grid, make
+from thermoebm.study import figures as drawn
 from thermoebm.study import page
 from thermoebm.study.page import pictures as page_pictures
 
@@ -62,14 +63,13 @@ def test_figures_are_the_files_with_captions(made):
 
 
 def test_every_figure_of_a_study_has_a_caption():
-    listed = """
-        01-schedules 02-integrand 03-variance-batch 04-variance-power 05-kernel-variance 06-extensions
-        07-samples 09-loss 10-kernel-variance-together 12-frechet-variance 14-time 15-flops
-        21-variance-iteration 22-fidelity-iteration 23-fidelity-variance-iteration 24-equal-flops"""
-    stems = listed.split()
-    assert set(stems) == set(page_pictures.CAPTIONS)
+    stems = list(drawn.FIGURES)
+    assert {*stems, "12-frechet-variance-published"} == set(page_pictures.CAPTIONS)
     assert len({page_pictures.caption(stem)[0] for stem in stems}) == len(stems)
     assert page_pictures.caption("05-kernel-variance-MNIST")[0] == "Kernel distance against gradient variance (MNIST)"
+    # What the report's code calls FID is no Fréchet distance, of whichever data set.
+    assert page_pictures.caption("12-frechet-variance-published-SVHN")[0].startswith("The report's FID against")
+    assert page_pictures.caption("12-frechet-variance-SVHN")[0].startswith("Fréchet distance")
     assert page_pictures.caption("05-kernel-variances") == ("05 kernel variances", "")
 
 

@@ -50,6 +50,10 @@ CAPTIONS = {
         "Fréchet distance against gradient variance",
         "A point for each cell with its standard deviations, and a quadratic fit for each regime.",
     ),
+    "12-frechet-variance-published": (
+        "The report's FID against gradient variance",
+        "What the report's code calls FID, which is no Fréchet distance: it subtracts a product of Cholesky factors.",
+    ),
     "14-time": ("Time", "Seconds of training for each cell."),
     "15-flops": ("FLOPs", "Floating-point operations of training for each cell, counted."),
     "21-variance-iteration": ("Gradient variance against iteration", "As training goes on, for each cell."),
