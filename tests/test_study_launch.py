@@ -158,7 +158,9 @@ def test_workers_do_not_outlive_a_killed_launcher(tmp_path):
     wait_for(lambda: len(workers(tmp_path)) == 2)
     launcher.kill()
     launcher.communicate()
-    wait_for(lambda: not workers(tmp_path), seconds=2)
+    wait_for(lambda: not workers(tmp_path), seconds=2)  # an error when the time is over
+    assert workers(tmp_path) == []
+    assert not list(tmp_path.glob("runs/*/DONE"))  # they were ended, and did not finish
 
 
 def test_two_launchers_share_the_runs_and_no_run_is_done_twice(tmp_path):

@@ -91,10 +91,10 @@ def _time(cell: Cell, work: Work) -> _Timed:
     def step() -> list[Tensor]:
         return draw_gradient(model, parameters(model), x, model.stream("plan"), nullcontext)
 
-    model.training_batch = part if part == batch else None  # only the whole batch is compiled in training
+    model.chains.training_batch = part if part == batch else None  # only the whole batch is compiled in training
     first = seconds(step)
     each = min(seconds(step) for _ in range(_TIMED if first < 10 else 1))
-    model.training_batch = None
+    model.chains.training_batch = None
     rng = model.stream("plan")
     with Flops() as counted:
         model.ladder(x, model.evidence_schedule, rng)
