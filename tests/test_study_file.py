@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thermoebm.study import folder, prepare
+from thermoebm.study import folder, plan, prepare
 from thermoebm.study.__main__ import main
 from thermoebm.study.compose import compose
 from thermoebm.study.definitions import StudyError
 from thermoebm.study.file import read
+from thermoebm.study.work import Work
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
@@ -202,3 +203,13 @@ def test_a_default_that_has_changed_is_told(tmp_path):
     (told,) = prepare.difference(study, output)
     assert "1 runs were made when defaults were others" in told
     assert f"model.init_args.pixel_noise True, now False, of {place}; move" in told
+
+
+def test_the_plan_times_steps_as_training_takes_them(tmp_path, monkeypatch):
+    """Of a whole batch, whose shapes are compiled; nothing of it is left behind."""
+    cell = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0]))).cells[0]
+    seen = []
+    monkeypatch.setattr(plan, "draw_gradient", lambda model, *_: seen.append(model.chains.training_batch) or [])
+    plan._time(cell, Work(steps=1, training=1.0, draws=0.0, chains=0.0))
+    assert set(seen) == {75}
+    assert cell.composed.model.chains.training_batch is None
