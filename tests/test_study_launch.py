@@ -1,23 +1,21 @@
-"""Launching: what is done stays and is never done again, whoever is killed; what fails, is tried again and told.
+"""Launching: what is done stays and is never done again, whoever is killed.
 
 Training is pretended (see study_fake), processes, locks, signals and markers are real.
 """
 
 import io
-import itertools
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests import study_fake
 from tests.study_fake import EPOCHS, PROGRAM
+from tests.study_launched import assert_complete, finish, marks, places, start, trained, wait_for, workers
 from thermoebm.study import folder, worker
 from thermoebm.study.board import Board
 from thermoebm.study.executors import Local
@@ -27,75 +25,6 @@ from thermoebm.study.launch import Launcher
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-
-def places(output: Path) -> list[Path]:
-    return sorted((output / "runs").iterdir())
-
-
-def start(output: Path, count: int = 6, jobs: int = 2) -> subprocess.Popen[str]:
-    """A launcher in a process of its own."""
-    command = [*PROGRAM, "launch", str(output), str(count), str(jobs)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(output: Path, count: int = 6, jobs: int = 2) -> tuple[int, str]:
-    launcher = start(output, count, jobs)
-    said = launcher.communicate(timeout=60)[0]
-    return launcher.returncode, said
-
-
-def faults(output: Path, **by_seed: str) -> None:
-    output.mkdir(exist_ok=True)
-    (output / "faults.json").write_text(json.dumps({seed.removeprefix("s"): f for seed, f in by_seed.items()}))
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.01)
-
-
-def workers(output: Path) -> list[int]:
-    """Processes that work on the study's runs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            line = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if entry.name.isdecimal() and len(line) > 2 and line[2].decode().startswith(str(output / "runs")):
-            found.append(int(entry.name))
-    return found
-
-
-def trained(place: Path) -> list[int]:
-    """Epochs in the order in which they were begun."""
-    return [int(line.split()[1]) for line in (place / "trace").read_text().splitlines()]
-
-
-def assert_complete(output: Path) -> None:
-    for place in places(output):
-        assert folder.state(place) == folder.DONE
-        assert folder.read(place / "test" / "metrics.json") == {"epochs": EPOCHS}
-        epochs = trained(place)
-        assert sorted(set(epochs)) == list(range(EPOCHS))
-        # Resumed where the last checkpoint was: an epoch is begun again only if it was the one that was cut short.
-        assert all(after - before in (0, 1) for before, after in itertools.pairwise(epochs)), epochs
-        assert not (place / "not alone").exists()
-
-
-def marks(output: Path) -> dict[str, tuple[int, int, bytes]]:
-    """What tells whether a finished run was touched: identity, time and content of its DONE, and its trace."""
-    done = [place / "DONE" for place in places(output) if (place / "DONE").exists()]
-    return {
-        path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns, (path.parent / "trace").read_bytes())
-        for path in done
-    }
-
-
-# What is done stays
 
 
 def test_all_runs_are_done_once_and_a_second_launch_does_nothing(tmp_path):
@@ -207,61 +136,3 @@ def test_a_launcher_told_to_stop_ends_its_workers_and_says_so_by_its_status(tmp_
     assert not workers(tmp_path)
     assert finish(tmp_path)[0] == 0
     assert_complete(tmp_path)
-
-
-# What fails
-
-
-def test_a_failure_is_tried_again_then_told_while_others_go_on(tmp_path):
-    faults(tmp_path, s1="once", s2="always")
-    code, said = finish(tmp_path)
-    assert code == 1
-    assert "5 of 6 runs done, 0 running, 1 failed" in said
-    assert "cell, seed 1: failed and is tried again: the fault that was asked for." in said
-    assert "cell, seed 2: FAILED: the fault that was asked for." in said
-    failed = places(tmp_path)[2]
-    assert folder.read(failed / "FAILED") == {"attempts": 2, "reason": "the fault that was asked for."}
-    assert folder.state(failed) == folder.FAILED
-    assert (failed / "log.txt").read_text().count("=== attempt") == 2
-    faults(tmp_path)
-    before = marks(tmp_path)
-    code, said = finish(tmp_path)
-    assert code == 0
-    assert said.count("started") == 1
-    assert before.items() <= marks(tmp_path).items()
-    assert not (failed / "FAILED").exists()
-    assert folder.read(failed / "DONE")["attempts"] == 3
-
-
-def test_a_full_disk_fails_the_run_with_its_sentence(tmp_path):
-    faults(tmp_path, s0="full")
-    code, said = finish(tmp_path, count=3)
-    assert code == 1
-    assert "seed 0: FAILED: OSError: [Errno 28] No space left on device" in said
-    assert "2 of 3 runs done" in said
-
-
-def test_a_launcher_that_cannot_write_goes_on(tmp_path, monkeypatch):
-    made = study_fake.study(2)
-    study_fake.prepare(tmp_path, made)
-    places(tmp_path)[0].joinpath("log.txt").mkdir()  # as bad as a full disk
-    monkeypatch.setattr(folder, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    out = io.StringIO()
-    assert Launcher(made, tmp_path, Local(1, 1, program=PROGRAM), Board(made, tmp_path, 1, stream=out)).run() == 1
-    assert "seed 0: FAILED: [Errno" in out.getvalue()
-    assert folder.state(places(tmp_path)[1]) == folder.DONE
-
-
-@pytest.mark.parametrize("name", ["DONE", "run.json", "FAILED", "attempts.json"])
-@pytest.mark.parametrize("content", ["", "{", "[1]", "\udcff"])
-def test_a_damaged_directory_is_told_in_a_sentence_and_left_as_it_is(tmp_path, name, content):
-    study_fake.prepare(tmp_path, study_fake.study(2))
-    damaged = places(tmp_path)[0] / name
-    damaged.write_bytes(content.encode(errors="surrogateescape"))
-    made, out = study_fake.study(2), io.StringIO()
-    assert Launcher(made, tmp_path, Local(2, 1, program=PROGRAM), Board(made, tmp_path, 2, stream=out)).run() == 1
-    (told,) = [line for line in out.getvalue().splitlines() if "seed 0: FAILED" in line]
-    assert told.endswith(f"{damaged} is damaged; move {damaged.parent} away and run the study again.")
-    assert "tried again" not in out.getvalue()
-    assert name == "FAILED" or damaged.read_bytes() == content.encode(errors="surrogateescape")
-    assert folder.state(places(tmp_path)[1]) == folder.DONE
