@@ -3,15 +3,17 @@
 import io
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests import study_fake
 from tests.study_fake import EPOCHS
-from tests.test_study_launch import places, wait_for
+from tests.study_launched import places, wait_for
 from thermoebm.study import folder
-from thermoebm.study.board import Board, duration, status
-from thermoebm.study.definitions import StudyError
+from thermoebm.study.board import Board, status
+from thermoebm.study.definitions import Run, StudyError
 from thermoebm.study.executors import Local
 
 
@@ -23,15 +25,25 @@ def _no_gpu(monkeypatch):
 # What is shown
 
 
+def finish(board: Board, run: Run, seconds: float) -> None:
+    folder.write(board.output / "runs" / run.hash / "DONE", {"seconds": seconds})
+    board.done(run)
+
+
+def board_of(output: Path, costs: tuple[float, ...]) -> Board:
+    """Runs of a cell each, of these costs."""
+    made = study_fake.study(len(costs))
+    made = replace(made, runs=tuple(replace(run, cell=f"cell {run.seed}") for run in made.runs))
+    study_fake.prepare(output, made)
+    return Board(made, output, 2, dict(zip(made.runs, costs, strict=True)).__getitem__)
+
+
 def test_time_left_follows_from_finished_runs_and_costs(tmp_path):
-    made = study_fake.study(4)
-    study_fake.prepare(tmp_path, made)
-    costs = dict(zip(made.runs, (1.0, 3.0, 2.0, 6.0), strict=True))
-    board = Board(made, tmp_path, 2, costs.__getitem__)
+    board = board_of(tmp_path, (1.0, 3.0, 2.0, 6.0))
+    made = board.study
     assert board.seconds_left() is None
     for run, seconds in zip(made.runs[:2], (10.0, 30.0), strict=True):
-        folder.write(tmp_path / "runs" / run.hash / "DONE", {"seconds": seconds})
-        board.done(run)
+        finish(board, run, seconds)
     assert board.seconds_left() == pytest.approx(10 * (2 + 6) / 2)
     board.started(made.runs[3])
     board.running[made.runs[3]] -= 40
@@ -39,6 +51,33 @@ def test_time_left_follows_from_finished_runs_and_costs(tmp_path):
     board.fail(made.runs[2], "why")
     assert board.seconds_left() == pytest.approx(10 * (6 - 4) / 2, abs=0.1)
     assert board.summary() == "fake: 2 of 4 runs done, 1 running, 1 failed, about 10 s left"
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [
+        ((12.0, 16.0), 10 + 2 * 6),  # the line 10 + 2 cost: a start-up that all share
+        ((10.0, 50.0), 60 / 4 * 6),  # no line starts below nothing
+        ((30.0, 10.0), 40 / 4 * 6),  # nor does one fall
+    ],
+)
+def test_time_left_knows_that_starting_takes_time_too(tmp_path, taken, left):
+    board = board_of(tmp_path, (1.0, 3.0, 6.0))
+    for run, seconds in zip(board.study.runs[:2], taken, strict=True):
+        finish(board, run, seconds)
+    assert board.seconds_left() == pytest.approx(left / 2)
+
+
+def test_time_left_of_a_cell_with_finished_runs_is_theirs(tmp_path):
+    made = study_fake.study(4)
+    made = replace(made, runs=(*made.runs[:2], *(replace(run, cell="other") for run in made.runs[2:])))
+    study_fake.prepare(tmp_path, made)
+    board = Board(made, tmp_path, 1)
+    finish(board, made.runs[0], 10.0)
+    finish(board, made.runs[2], 70.0)
+    assert board.seconds_left() == pytest.approx(10 + 70)
+    finish(board, made.runs[1], 10.0)
+    assert board.seconds_left() == pytest.approx(70)
 
 
 class Terminal(io.StringIO):
@@ -80,13 +119,6 @@ def test_status_counts_by_cell_and_names_what_failed(tmp_path):
     assert lines[2].split() == ["all", "1", "0", "2", "1"]
     assert "cell, seed 1: the energy ran away." in lines
     assert any(line.startswith("cell, seed 2: ") and "DONE is damaged; move" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (12000, "3 h 20 min")]
-)
-def test_durations(seconds, words):
-    assert duration(seconds) == words
 
 
 # Places

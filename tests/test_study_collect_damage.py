@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.study_runs import CONFIG, contents, evaluated, make, metrics
@@ -111,12 +110,12 @@ def damage_done(folder):
         (damage_metrics, "metrics.csv cannot be read (No columns to parse from file)", None),
         (damage_a_cell, "metrics.csv is damaged (val/loss): what is no number there is left empty", 3),
         (damage_columns, "metrics.csv cannot be read", None),
-        (damage_run, "run.json cannot be read", 0),
-        (damage_run_kind, "run.json holds no JSON object", 0),
+        (damage_run, "run.json is damaged", 0),
+        (damage_run_kind, "run.json is damaged", 0),
         (lose_run, "has no run.json: it is no run, and left out", 0),
-        (damage_test, "metrics.json cannot be read", 3),
+        (damage_test, "metrics.json is damaged", 3),
         (empty_test, "has not one row of results: the run has no test metrics; evaluate it again", 3),
-        (damage_done, "DONE cannot be read", 3),
+        (damage_done, "DONE is damaged", 3),
     ],
 )
 def test_damage_is_told_in_a_sentence_and_the_others_are_collected(tmp_path, damage, said, rows):
@@ -149,15 +148,14 @@ def test_tables_are_replaced_in_one_piece_or_not_at_all(tmp_path, monkeypatch):
     collect(tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in ("results.csv", "final.csv")}
     make(tmp_path, "bb")
-    real = pd.DataFrame.to_csv
+    real = Path.replace
 
-    def full(table, path, **fields):
+    def full(temporary, path):
         if "final" in str(path):
-            Path(path).write_text("half")
             raise OSError(28, "No space left on device")
-        return real(table, path, **fields)
+        return real(temporary, path)
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(
         ValueError, match=r"final.csv cannot be written \(No space left on device\); the runs are unharmed"
     ):

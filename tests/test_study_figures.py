@@ -8,7 +8,7 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from tests import study_tables
-from thermoebm.study.columns import REGIMES, VARIANCES
+from thermoebm.study.columns import IDENTITY, REGIMES, VARIANCES
 from thermoebm.study.figures import boxes, cost, curves, scatter, schedules, style, tables
 
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"
@@ -222,12 +222,13 @@ def test_distances_at_equal_cost_lie_between_the_measurements_around_it():
     rows = []
     for name, costs, slope in (("a", (1.0, 3.0, 5.0), 2.0), ("b", (2.0, 4.0, 6.0, 8.0), -1.0), ("c", (7.0, 9.0), 1.0)):
         for seed in (0, 1):
-            rows += [{"cell": name, "run": f"{name}{seed}", "x": x, "d": seed + slope * x} for x in costs]
+            whose = dict.fromkeys(IDENTITY, "") | {"cell": name, "run": f"{name}{seed}"}
+            rows += [whose | {"x": x, "d": seed + slope * x} for x in costs]
     cells = [tables.Cell(name, name, "vanilla", "vanilla", "", of) for name, of in pd.DataFrame(rows).groupby("cell")]
-    budget = cost.at_equal(cells, "x", "d")
+    budget = cost.at_budget(cells, "x", "d")
     assert budget.cost == 8  # covers b and c; 5 covers a and b
     assert {name: list(values) for name, values in budget.reached.items()} == {"b": [-8, -7], "c": [8, 9]}
-    budget = cost.at_equal(cells[:2], "x", "d")
+    budget = cost.at_budget(cells[:2], "x", "d")
     assert budget.cost == 5
     assert {name: list(values) for name, values in budget.reached.items()} == {"a": [10, 11], "b": [-5, -4]}
 

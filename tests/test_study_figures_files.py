@@ -186,5 +186,5 @@ def test_one_table_is_enough_for_its_figures_and_none_is_told(folder, capsys, mo
     assert "There is no results.csv" in said
     assert "21-variance-iteration is left out: no gradient variance was logged." in said
     (folder / "final.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"final\.csv has no column study; collect the study again"):
+    with pytest.raises(ValueError, match=r"final\.csv has no column study; collect again"):
         figures.draw(folder)

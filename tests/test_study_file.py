@@ -12,7 +12,7 @@ from thermoebm.study.__main__ import main
 from thermoebm.study.compose import compose
 from thermoebm.study.definitions import StudyError
 from thermoebm.study.file import read
-from thermoebm.study.work import Work
+from thermoebm.study.work import Work, posterior_steps
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
@@ -57,6 +57,8 @@ def test_cells_and_seeds_become_runs_with_whole_configs(tmp_path):
     assert last["model"]["init_args"]["objective"]["init_args"]["estimator"] == "contrastive"
     assert first["trainer"]["max_epochs"] == last["trainer"]["max_epochs"] == 3
     assert first["model"]["init_args"]["likelihood_sigma"] == 0.3  # a default too
+    # Three epochs of 20 steps: maximum likelihood has one chain for an image, thermodynamic integration eleven.
+    assert [posterior_steps(run) for run in study.runs[:3]] == [3 * 20, 3 * 20, 3 * 11 * 20]
 
 
 def a_hash(**overrides) -> str:

@@ -139,7 +139,7 @@ def test_summary_counts(made):
     assert facts["Runs"] == f"{started - 1} of {started + 1} done"
     assert facts["Cells"].startswith("9")
     assert facts["Time, all runs added"] == f"{started - 1} h 0 min"  # an hour for each that is done
-    assert facts["FLOPs of training"] == f"{1.5 * started:.3g} TFLOP"
+    assert facts["FLOPs of training"] == f"{1.5 * started:.1f} TFLOP"
     assert facts["Peak memory of a run"] == "400 MB"
     assert facts["Finished"] == "2026-11-21 10:00 UTC" + "first 2026-11-20 10:00 UTC"
     assert facts["Versions"] == "python 3.10, torch 2.13.0, lightning 2.6.6, thermoebm 0.1.0"

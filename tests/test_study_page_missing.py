@@ -136,14 +136,6 @@ def test_a_page_is_replaced_as_a_whole(study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
-    [(0, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (7384, "2 h 3 min"), (90000, "1 d 1 h")],
-)
-def test_durations(value, words):
-    assert page_runs.seconds(value) == words
-
-
-@pytest.mark.parametrize(
     ("value", "shown"),
     [
         ("570.0", "570"),

@@ -16,6 +16,7 @@ from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
 from thermoebm.cost import Flops, peak_memory
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.modules import LatentEBM
+from thermoebm.units import scaled, short
 
 
 @dataclass
@@ -144,10 +145,10 @@ class Cost(pl.Callback):
             return ""
         shares = sorted(((fit.seconds[phase] / seconds, phase) for phase in TRAINING), reverse=True)
         return (
-            f"{fit.steps:,} steps in {_short(seconds)} s: {_short(fit.steps / seconds)} steps/s, "
-            f"{_short(fit.images / seconds)} images/s, {scaled(fit.flops / seconds)}FLOP/s; "
+            f"{fit.steps:,} steps in {short(seconds)} s: {short(fit.steps / seconds)} steps/s, "
+            f"{short(fit.images / seconds)} images/s, {scaled(fit.flops / seconds)}FLOP/s; "
             f"{', '.join(f'{phase} {100 * share:.0f} %' for share, phase in shares)}; "
-            f"{_short(fit.seconds[MEASURING])} s more of measuring; peak memory {scaled(self._memory)}B"
+            f"{short(fit.seconds[MEASURING])} s more of measuring; peak memory {scaled(self._memory)}B"
         )
 
 
@@ -175,15 +176,3 @@ def count_flops(
     if on_cuda:  # uncompiled steps may take more memory than training does
         torch.cuda.reset_peak_memory_stats(model.device)
     return flops.total
-
-
-def _short(value: float) -> str:
-    """A number that is not negative with three digits, or with all that come before the point."""
-    places = 2 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:,.{max(places, 0)}f}"
-
-
-def scaled(value: float) -> str:
-    """A number with three digits and the prefix of its unit."""
-    power = min(int(math.log10(value) // 3), 5) if value >= 1 else 0
-    return f"{_short(value / 1000**power)} {' kMGTP'[power].strip()}"

@@ -71,13 +71,15 @@ def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
     from thermoebm.study import executors, prepare
     from thermoebm.study.board import Board
     from thermoebm.study.launch import Launcher
+    from thermoebm.study.work import posterior_steps
 
     executor = executors.choose(options.executor, options.jobs, options.threads, options.address, options.gpus)
     for sentence in prepare.difference(study, output):
         say(sentence)
     prepare.prepare(study, output)
     say(f"{len(study.runs)} runs in {output}, {executor}")
-    status = Launcher(study, output, executor, Board(study, output, executor.slots)).run()
+    board = Board(study, output, executor.slots, posterior_steps)
+    status = Launcher(study, output, executor, board).run()
     if status > 1:
         say(f"Stopped. What is done is kept; the same command goes on: python -m thermoebm.study run {study.path}")
     elif status == 1:

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, linear_regression
 from typing import TextIO
 
 from thermoebm.study import folder
 from thermoebm.study.definitions import Run, Study
+from thermoebm.units import duration
 
 # Seconds between two drawings of the table.
 _REDRAW = 1.0
@@ -107,16 +109,17 @@ class Board:
         return f"{self.study.name}: {', '.join(parts)}"
 
     def seconds_left(self) -> float | None:
-        """From what finished runs took, by their cost; None before the first has finished."""
+        """From what finished runs took: those of the same cell, else by cost; None before the first has finished."""
         taken = {run: seconds for run in self.finished if (seconds := seconds_of(self._place(run)))}
         if not taken:
             return None
-        rate = sum(taken.values()) / sum(map(self.cost, taken))
+        by_cost = _line([self.cost(run) for run in taken], list(taken.values()))
         rest = 0.0
         for run in self.study.runs:
             if run not in self.finished and run not in self.failed:
+                alike = [seconds for other, seconds in taken.items() if other.cell == run.cell]
                 passed = time.monotonic() - self.running[run] if run in self.running else 0.0
-                rest += max(rate * self.cost(run) - passed, 0.0)
+                rest += max((fmean(alike) if alike else by_cost(self.cost(run))) - passed, 0.0)
         return rest / self.slots
 
     def _now(self) -> list[str]:
@@ -131,6 +134,15 @@ class Board:
 
     def _place(self, run: Run) -> Path:
         return self.output / "runs" / run.hash
+
+
+def _line(costs: list[float], seconds: list[float]) -> Callable[[float], float]:
+    """The straight line of seconds in cost that fits best; through the origin where one falls or starts below it."""
+    if len(set(costs)) > 1:
+        slope, start = linear_regression(costs, seconds)
+        if slope >= 0 and start >= 0:
+            return lambda cost: start + slope * cost
+    return lambda cost: cost * sum(seconds) / sum(costs)
 
 
 def status(study: Study, output: Path) -> list[str]:
@@ -180,11 +192,3 @@ def aligned(rows: list[tuple[str, ...]]) -> list[str]:
         "   ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
     ]
-
-
-def duration(seconds: float) -> str:
-    """Such as 45 s, 12 min or 3 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -5,24 +5,21 @@
 sentence, and the rest is collected.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from thermoebm.study import folder as folders
 from thermoebm.study import run_directory
-from thermoebm.study.columns import IDENTITY
+from thermoebm.study.columns import IDENTITY, WORDS
 from thermoebm.study.run_directory import Run
 
 _PROGRESS = ("epoch", "updates", "seconds", "flops")
 _STATE = ("status", "epochs", "updates", "seconds", "flops", "peak_memory", "device", "commit")
 _ORIGIN = ("python", "torch", "lightning", "thermoebm", "attempts", "folder")
-# Words, also where they look like numbers: Python 3.10, a cell called 6.
-_WORDS = ("study", "run", "cell", "group", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder")
 
 
 class Collected(NamedTuple):
@@ -102,13 +99,9 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     Raises:
         ValueError: If it cannot be written; the old one is then still there.
     """
-    unfinished = path.with_name(path.name + ".new")
     try:
-        table.to_csv(unfinished, index=False)
-        unfinished.replace(path)
+        folders.write_text(path, table.to_csv(index=False))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise ValueError(
             f"{path} cannot be written ({error.strerror}); the runs are unharmed: make room or repair the folder, and "
             "collect again."
@@ -121,44 +114,52 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         ValueError: If one is not there or cannot be read.
     """
-    return _read(folder / "results.csv"), _read(folder / "final.csv")
+    return read_table(folder / "results.csv"), read_table(folder / "final.csv")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """One of them.
+
+    Raises:
+        ValueError: If it is not there, cannot be read or is no table of a study.
+    """
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str), low_memory=False)
+        table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), low_memory=False)
     except FileNotFoundError as error:
         raise ValueError(f"There is no {path}; make it with: python -m thermoebm.study collect.") from error
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}); collect again.") from error
+    if missing := [name for name in IDENTITY if name not in table]:
+        raise ValueError(f"{path} has no column {missing[0]}; collect again.")
+    return table
 
 
-def at_equal(results: pd.DataFrame, budget: Literal["updates", "flops"]) -> pd.DataFrame:
-    """Every run's metrics at the largest budget that all runs on its data set have reached.
+def at_equal(results: pd.DataFrame, cost: str, budget: float | None = None) -> pd.DataFrame:
+    """Every run's metrics where it had cost the same.
 
     A metric is interpolated linearly between the epochs at which it was measured, since cells differ in updates and
-    operations an epoch; it is empty where it was first measured later. A run that has barely begun sets the budget of
-    all others: give finished runs.
+    operations an epoch; it is empty where it was first measured later, or last measured earlier.
 
     Args:
         results: As in ``results.csv``.
-        budget: The column: ``updates`` of the parameters, or nominal ``flops`` of training.
+        cost: The column: ``updates`` of the parameters, or nominal ``flops`` of training.
+        budget: How much of it; None: the most that all runs on a data set have spent. A run that has barely begun then
+            sets the budget of all others: give finished runs.
 
     Returns:
         A row for each run, with the columns of ``results``; ``epoch`` is where the run was then, not a whole number.
     """
-    return pd.DataFrame(list(_interpolated(results, budget)), columns=results.columns)
+    return pd.DataFrame(list(_interpolated(results, cost, budget)), columns=results.columns)
 
 
-def _interpolated(results: pd.DataFrame, budget: str) -> Iterator[dict[str, object]]:
-    reached = results.dropna(subset=[budget])
+def _interpolated(results: pd.DataFrame, cost: str, budget: float | None) -> Iterator[dict[str, object]]:
     metrics = [name for name in results.columns if name not in IDENTITY]
-    for _, runs in reached.groupby("dataset", sort=False):
-        common = runs.groupby("run")[budget].max().min()
+    for _, runs in results.dropna(subset=[cost]).groupby("dataset", sort=False):
+        at = runs.groupby("run")[cost].max().min() if budget is None else budget
         for _, run in runs.groupby("run", sort=False):
             row = {name: run[name].iloc[0] for name in IDENTITY}
             for name in metrics:
-                known = run[[budget, name]].loc[:, lambda t: ~t.columns.duplicated()].dropna().sort_values(budget)
-                x, y = known[budget].to_numpy(float), known[name].to_numpy(float)
-                row[name] = np.interp(common, x, y, left=np.nan, right=np.nan) if len(x) else np.nan
+                known = run[[cost, name]].loc[:, lambda t: ~t.columns.duplicated()].dropna().sort_values(cost)
+                x, y = known[cost].to_numpy(float), known[name].to_numpy(float)
+                row[name] = np.interp(at, x, y, left=np.nan, right=np.nan) if len(x) else np.nan
             yield row

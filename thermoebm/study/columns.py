@@ -25,6 +25,12 @@ IDENTITY = (
     "features",  # width of the generator
 )
 
+#: Columns of both tables that hold words, also where these look like numbers: Python 3.10, a cell called 6.
+WORDS = (
+    *("study", "run", "cell", "group", "dataset", "objective", "estimator"),
+    *("status", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder"),
+)
+
 #: Which variance of the gradient -> its column. (The first is the report's; see thermoebm/gradients.py.)
 VARIANCES = {
     "across parameters": "gradient_variance/across_parameters/both",

@@ -125,19 +125,32 @@ def _lock(file: BinaryIO | Any, shared: bool = False) -> bool:
 # A run's training
 
 
+def trained(run: Path, *proofs: str) -> Path | None:
+    """The folder that train.py made last: the highest-numbered one that has the first of the proofs that any has.
+
+    Args:
+        run: The run's directory.
+        proofs: Names of files; none given: a checkpoint, else metrics, else that there is a folder.
+    """
+    numbered = sorted((path for path in run.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
+    for proof in proofs or ("checkpoints/last.ckpt", "metrics.csv", "."):
+        if having := [path for path in numbered if (path / proof).exists()]:
+            return having[-1]
+    return None
+
+
 def last_checkpoint(run: Path) -> Path | None:
-    """checkpoints/last.ckpt of the highest-numbered training folder that has one."""
-    found = run.glob("*/checkpoints/last.ckpt")
-    numbered = [path for path in found if path.parents[1].name.isdecimal()]
-    return max(numbered, key=lambda path: int(path.parents[1].name), default=None)
+    """The last checkpoint of a run's training, if there is one."""
+    place = trained(run, "checkpoints/last.ckpt")
+    return None if place is None else place / "checkpoints" / "last.ckpt"
 
 
 def epochs_done(run: Path) -> int:
     """Epochs that the newest training folder has logged, from the end of its metrics.csv."""
-    tables = [path for path in run.glob("*/metrics.csv") if path.parent.name.isdecimal()]
-    if not tables:
+    place = trained(run, "metrics.csv")
+    if place is None:
         return 0
-    table = max(tables, key=lambda path: int(path.parent.name))
+    table = place / "metrics.csv"
     with contextlib.suppress(OSError, ValueError, IndexError), table.open("rb") as file:
         file.seek(max(0, table.stat().st_size - 20_000))
         return int(file.read().decode(errors="replace").rstrip().split("\n")[-1].split(",")[1])

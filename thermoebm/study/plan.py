@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from thermoebm.callbacks.cost import scaled
 from thermoebm.cost import Flops
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.study import board, folder
@@ -18,6 +17,7 @@ from thermoebm.study.definitions import Cell, Study
 from thermoebm.study.executors import Local
 from thermoebm.study.work import Counter, Work, parameters
 from thermoebm.threads import threads
+from thermoebm.units import duration, scaled
 
 # Steps that are timed, and the most operations of one: a larger batch is timed by a part of it.
 _TIMED, _MOST_FLOPS = 5, 1e10
@@ -119,7 +119,7 @@ def plan(study: Study, output: Path, jobs: int | None, threads_each: int | None,
     rows: list[tuple[str, ...]] = [("cell", "seed", "run", "FLOPs", "time", "state")]
     for run in study.runs:
         taken = board.seconds_of(places[run])
-        shown = board.duration(taken) if taken else f"~ {board.duration(seconds[run.cell])}"
+        shown = duration(taken) if taken else f"~ {duration(seconds[run.cell])}"
         flops = f"{scaled(works[run.cell].training)}FLOP"
         rows.append((run.cell, str(run.seed), run.hash, flops, shown, states[run]))
     rest = [run for run in study.runs if states[run] != folder.DONE]
@@ -131,7 +131,7 @@ def plan(study: Study, output: Path, jobs: int | None, threads_each: int | None,
         *board.aligned(rows),
         "",
         f"{len(study.runs)} runs of {len(study.cells)} cells, {scaled(total)}FLOP of training; "
-        f"{len(study.runs) - len(rest)} done, {len(rest)} to do in about {board.duration(left)}, {executor}.",
-        f"A time with ~ follows from steps timed on this machine just now ({board.duration(took)}) and from the "
+        f"{len(study.runs) - len(rest)} done, {len(rest)} to do in about {duration(left)}, {executor}.",
+        f"A time with ~ follows from steps timed on this machine just now ({duration(took)}) and from the "
         "operations of training and measuring" + (", what is left also from what runs took." if known else "."),
     ]

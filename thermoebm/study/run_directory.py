@@ -1,6 +1,5 @@
 """One run's directory as it is found: finished, running, failed, never begun or damaged; read, never written."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from thermoebm.study import folder
 from thermoebm.study.columns import IDENTITY
 from thermoebm.study.settings import at, settings
 
@@ -52,7 +52,7 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
     marker: dict[str, Any] = {}
     if done or failed:
         marker = _json(directory / ("DONE" if done else "FAILED"), told, "the run counts all the same") or {}
-    train = _train_folder(directory)
+    train = folder.trained(directory)
     epochs = _epochs(train / "metrics.csv", told) if train else _no_epochs()
     wanted = at(plan, "config.trainer.max_epochs")
     if done:
@@ -79,25 +79,10 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
 def _json(path: Path, told: list[str], advice: str) -> dict[str, Any] | None:
     """A JSON object, or None with a sentence if the file is damaged; None alone if there is no file."""
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        return folder.read(path)
+    except folder.Damaged:
+        told.append(f"{path} is damaged: {advice}.")
         return None
-    except (ValueError, OSError) as error:
-        told.append(f"{path} cannot be read ({' '.join(str(error).split())}): {advice}.")
-        return None
-    if not isinstance(value, dict):
-        told.append(f"{path} holds no JSON object: {advice}.")
-        return None
-    return value
-
-
-def _train_folder(directory: Path) -> Path | None:
-    """The last attempt that has a checkpoint, else the last that has metrics, else the last."""
-    attempts = sorted((p for p in directory.glob("*") if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
-    for proof in ("checkpoints/last.ckpt", "metrics.csv", "."):
-        if having := [attempt for attempt in attempts if (attempt / proof).exists()]:
-            return having[-1]
-    return None
 
 
 def _no_epochs() -> pd.DataFrame:

@@ -14,7 +14,8 @@ from thermoebm.callbacks.cost import count_flops
 from thermoebm.cost import Flops
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.modules import LatentEBM
-from thermoebm.study.definitions import Cell
+from thermoebm.study.definitions import Cell, Run
+from thermoebm.study.settings import settings
 
 # Images in the batch that operations are counted on: they are in proportion to it.
 _COUNTED = 2
@@ -49,6 +50,13 @@ class Work:
     @property
     def total(self) -> float:
         return self.training + self.draws + self.chains
+
+
+def posterior_steps(run: Run) -> float:
+    """Langevin steps of one image's posterior chains in all epochs: a run's relative cost, without counting."""
+    varied = settings(run.config)
+    temperatures = 1 + int(varied["num_temperatures"] or 0)
+    return float(run.config["trainer"]["max_epochs"] * temperatures * int(varied["posterior_steps"] or 0))
 
 
 class Counter:

@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
+from thermoebm.study.collect import at_equal
+from thermoebm.study.columns import IDENTITY
 from thermoebm.study.figures import style
 from thermoebm.study.figures.curves import UPDATES, mean_path
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, has, mean_sd, plain
@@ -63,24 +65,29 @@ class Budget(NamedTuple):
     reached: dict[str, np.ndarray]
 
 
-def at_equal(found: list[Cell], cost: str, distance: str) -> Budget:
+def at_budget(found: list[Cell], cost: str, distance: str) -> Budget:
     """The distance of each cell at the cost that most cells were measured before and after; the largest such cost.
 
     Nothing is extrapolated: a cell that was measured only before or only after it is not compared.
     """
-    paths = {cell.name: _runs(cell, cost, distance) for cell in found}
-    spans = {name: (max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)) for name, runs in paths.items() if runs}
+    spans = {}
+    for cell in found:
+        rows = cell.rows[[*IDENTITY, cost, distance]].replace([np.inf, -np.inf], np.nan).dropna(subset=[cost, distance])
+        if len(rows):
+            costs = rows.groupby("run")[cost]
+            spans[cell.name] = (costs.min().max(), costs.max().min(), rows)
     if not spans:
         raise Undrawable(f"no epoch has both {cost} and a distance")
 
     def covered(budget: float) -> int:
-        return sum(low <= budget <= high for low, high in spans.values())
+        return sum(low <= budget <= high for low, high, _ in spans.values())
 
-    budget = max((high for _, high in spans.values()), key=lambda high: (covered(high), high))
-    reached = {}
-    for name, (low, high) in spans.items():
-        if low <= budget <= high:
-            reached[name] = np.array([np.interp(budget, x, y) for x, y in paths[name]])
+    budget = max((high for _, high, _ in spans.values()), key=lambda high: (covered(high), high))
+    reached = {
+        name: at_equal(rows, cost, budget)[distance].to_numpy(float)
+        for name, (low, high, rows) in spans.items()
+        if low <= budget <= high
+    }
     return Budget(budget, reached)
 
 
@@ -95,7 +102,7 @@ def equal(study: Study) -> Figure:
     found = plain(study.results)
     figure = style.new(len(costs), width=style.PAGE, height=max(2.2, 0.2 * len(found) + 0.6))
     for row, (cost, label) in enumerate(costs):
-        budget = at_equal(found, cost, distance)
+        budget = at_budget(found, cost, distance)
         axes = figure.add_subplot(len(costs), 2, 2 * row + 1)
         _curves(axes, found, cost, distance)
         axes.axvline(budget.cost, color=style.GREY, linestyle=":", linewidth=1)
@@ -114,18 +121,6 @@ def equal(study: Study) -> Figure:
     note = "Dotted: the budget of the panel beside it. Between two measurements the distance is interpolated."
     style.footnote(figure, f"{study.dataset}. Mean ± standard deviation over repetitions.", note)
     return figure
-
-
-def _runs(cell: Cell, x: str, y: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(x, y) of each repetition that has both somewhere, by x."""
-    paths = []
-    for _, rows in cell.rows.groupby("run", sort=False):
-        both = rows[[x, y]].to_numpy(dtype=float)
-        both = both[np.isfinite(both).all(1)]
-        if len(both):
-            both = both[both[:, 0].argsort(kind="stable")]
-            paths.append((both[:, 0], both[:, 1]))
-    return paths
 
 
 def _curves(axes: Axes, found: list[Cell], cost: str, distance: str) -> None:

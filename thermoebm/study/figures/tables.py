@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from thermoebm.study import columns
-from thermoebm.study.columns import IDENTITY, REGIMES, VARIANCES
+from thermoebm.study.collect import read_table
+from thermoebm.study.columns import REGIMES, VARIANCES, WORDS
 from thermoebm.study.published import published as results_of_the_report
 
-WORDS = {"study", "run", "cell", "group", "dataset", "objective", "estimator", "status", "device", "commit", "folder"}
 SOURCE = "Source: Raj & Girolami 2024, raw results, final epoch (50)."
 
 
@@ -167,13 +167,7 @@ def _read(path: Path) -> pd.DataFrame | None:
     """A table with numbers where numbers belong, or None if there is no such file."""
     if not path.is_file():
         return None
-    try:
-        table = pd.read_csv(path, low_memory=False, dtype={"run": str, "cell": str, "group": str, "dataset": str})
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' errors of parsing are ValueErrors
-        raise ValueError(f"{path} is no table: {error}; collect the study again.") from error
-    missing = [name for name in IDENTITY if name not in table]
-    if missing:
-        raise ValueError(f"{path} has no column {missing[0]}; collect the study again.")
+    table = read_table(path)
     return pd.DataFrame(
         {name: of if name in WORDS else pd.to_numeric(of, errors="coerce") for name, of in table.items()}
     )

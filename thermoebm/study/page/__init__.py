@@ -6,7 +6,6 @@ hashes and nothing from anywhere, so that no name in a study can run as code or 
 
 import base64
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -19,10 +18,12 @@ from typing import Any
 
 import pandas as pd
 
+from thermoebm.study.folder import write_text
 from thermoebm.study.page import pictures, run, tables
 from thermoebm.study.page.pictures import Trained
 from thermoebm.study.page.run import Run
 from thermoebm.study.page.tables import mark
+from thermoebm.units import duration, scaled
 
 _STATES = ("done", "running", "failed", "missing", "unfinished")
 
@@ -58,12 +59,7 @@ def write(folder: Path) -> Path:
         footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
     )
     path = folder / "index.html"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)  # whoever reads meanwhile sees the old page or the new one
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, page)  # whoever reads meanwhile sees the old page or the new one
     return path
 
 
@@ -98,14 +94,6 @@ def _listing(values: Iterable[Any]) -> str:
     return "".join(f"{escape(value)}<small>{count} runs</small>" for value, count in counts) or "unknown"
 
 
-def _prefixed(value: float, unit: str) -> str:
-    """A quantity with an SI prefix, as 1.23 P."""
-    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
 def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
     final = pd.DataFrame() if final is None else final
     states = Counter(final["status"] if "status" in final else (run.status for run in runs))
@@ -125,9 +113,9 @@ def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
         "Runs": f"{states['done']} of {total} done",
         "Cells": f"{len(cells)}<small>{len(seeds)} seed{'s' if len(seeds) != 1 else ''}</small>",
         "Data": _listing(final.get("dataset", [])),
-        "Time, all runs added": run.seconds(sum(times)) if times else "none finished",
-        "FLOPs of training": _prefixed(flops.sum(), "FLOP") if len(flops) else "unknown",
-        "Peak memory of a run": _prefixed(memory.max(), "B") if len(memory) else "unknown",
+        "Time, all runs added": duration(sum(times)) if times else "none finished",
+        "FLOPs of training": f"{scaled(flops.sum())}FLOP" if len(flops) else "unknown",
+        "Peak memory of a run": f"{scaled(memory.max())}B" if len(memory) else "unknown",
         "Finished": f"{escape(run.moment(ended[-1]))}<small>first {escape(run.moment(ended[0]))}</small>"
         if ended
         else "not yet",

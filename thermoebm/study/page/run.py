@@ -1,6 +1,5 @@
 """What the folder of a study says about its runs, read for its page: run.json, DONE, FAILED and the folders trained."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -9,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from thermoebm.study import folder as folders
 from thermoebm.study.page.tables import mark
+from thermoebm.units import duration
 
 
 @dataclass
@@ -48,12 +49,8 @@ class Run:
 
     @property
     def trained(self) -> Path | None:
-        """The highest-numbered folder that has a checkpoint, else the highest-numbered one."""
-        folders = sorted(
-            (path for path in self.folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)
-        )
-        saved = [path for path in folders if (path / "checkpoints" / "last.ckpt").exists()]
-        return next(reversed(saved or folders), None)
+        """Its folder of training, if it has one."""
+        return folders.trained(self.folder)
 
 
 def read(folder: Path) -> list[Run]:
@@ -72,10 +69,10 @@ def read(folder: Path) -> list[Run]:
 
 def _json(run: Run, name: str, consequence: str) -> dict[str, Any]:
     try:
-        content = json.loads((run.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no file; not text or not JSON
+        content = folders.read(run.folder / name)
+    except folders.Damaged:
         content = None
-    if isinstance(content, dict):
+    if content is not None:
         return content
     run.problems.append(f"{name} of run {run.name} is missing or damaged: {consequence}.")
     return {}
@@ -93,19 +90,6 @@ def command(parts: Any) -> str:
     return " ".join(str(part) for part in parts) if isinstance(parts, list) else str(parts or "")
 
 
-def seconds(value: float) -> str:
-    """A duration in its two largest units.
-
-    >>> seconds(7384)
-    '2 h 3 min'
-    """
-    whole = round(value)
-    for size, unit, next_size, next_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // next_size} {next_unit}"
-    return f"{whole} s"
-
-
 def moment(text: str) -> str:
     """An ISO time to the minute, in UTC where it says of which zone it is; other text as it is."""
     try:
@@ -121,7 +105,7 @@ def _details(run: Run) -> str:
         "Reason": run.failed.get("reason", ""),
         "Attempts": (run.done or run.failed).get("attempts", ""),
         "Finished": moment(str(run.done.get("finished", ""))),
-        "Time": seconds(run.done["seconds"]) if isinstance(run.done.get("seconds"), int | float) else "",
+        "Time": duration(run.done["seconds"]) if isinstance(run.done.get("seconds"), int | float) else "",
         "Commit": run.about.get("commit") or "",
         "Device": run.about.get("device") or "",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -12,13 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from thermoebm.study.columns import IDENTITY, VARIANCES, distance
-
-#: Columns of final.csv whose values are words, even where they look like numbers.
-WORDS = {
-    *IDENTITY,
-    *("status", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder"),
-} - {"seed", "power", "batch_size", "num_temperatures", "posterior_steps", "prior_steps", "eta", "features"}
+from thermoebm.study.columns import VARIANCES, WORDS, distance
 
 #: What the words for the state of a run and for a verdict look like: good, bad or (all others) open.
 MARKS = {"holds": "good", "done": "good", "does not hold": "bad", "failed": "bad"}
