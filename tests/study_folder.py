@@ -9,6 +9,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from tests.html_tree import by_id, text, tree
+from thermoebm.study import page
+
 HOSTILE = "<script>alert(1)</script>"
 ACROSS = "gradient_variance/across_parameters/both"
 KERNEL = "fidelity/test/KD[classifier:digits]_inf"
@@ -145,3 +148,8 @@ def claims() -> pd.DataFrame:
         | {"low": -20.0, "high": 1.0, "statistic": -1.0, "p": 0.3, "p_holm": 0.9, "verdict": "undecided"},
     ]
     return pd.DataFrame([common | row for row in rows])
+
+
+def section(folder: Path, name: str) -> str:
+    """The text of a section of a newly written page."""
+    return text(by_id(tree(page.write(folder).read_text()), name))

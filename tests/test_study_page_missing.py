@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.html_tree import by_id, text, tree
-from tests.study_folder import grid, make
+from tests.study_folder import grid, make, section
 from thermoebm.study import page
 from thermoebm.study.page import run as page_runs
 from thermoebm.study.page import tables as page_tables
@@ -17,11 +17,6 @@ from thermoebm.study.page.run import Run
 def study(tmp_path):
     make(tmp_path / "study", seeds=1)
     return tmp_path / "study"
-
-
-def section(folder, name):
-    """The text of a section of a newly written page."""
-    return text(by_id(tree(page.write(folder).read_text()), name))
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,6 @@ def sample_data(root):
     return json.loads(by_id(root, "sample-data").text)
 
 
-def section(folder, name):
-    """The text of a section of a newly written page."""
-    return text(by_id(tree(page.write(folder).read_text()), name))
-
-
 def test_figures_are_the_files_with_captions(made):
     folder, _, root = made
     figures = list(by_id(root, "figures").iter("figure"))
