@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.test_cli import ROOT, SHORT, assert_fault, cli
-from thermoebm.cost import choose_threads
+from thermoebm.cost import choose_precision, choose_threads
 from thermoebm.data import Digits
 from thermoebm.networks import ConvGenerator
 
@@ -49,6 +49,29 @@ def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, t
         with pytest.warns(UserWarning, match="predict without --ckpt_path uses an untrained model"):
             cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)
         assert torch.get_num_threads() == number
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "has_cuda", "has_bfloat16", "precision"),
+    [
+        ("auto", True, True, "bf16-mixed"),
+        ("gpu", True, True, "bf16-mixed"),
+        ("cuda", True, False, "32-true"),
+        ("cpu", True, True, "32-true"),
+        ("auto", False, True, "32-true"),
+    ],
+)
+def test_precision_is_bfloat16_on_cuda_where_it_has_that(monkeypatch, accelerator, has_cuda, has_bfloat16, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
+    assert choose_precision(accelerator) == precision
+
+
+@pytest.mark.parametrize(("fields", "precision"), [([], "bf16-mixed"), (["--trainer.precision", "32-true"], "32-true")])
+def test_precision_is_chosen_where_none_is_given(tmp_path, monkeypatch, fields, precision):
+    monkeypatch.setattr("thermoebm.cli.choose_precision", lambda accelerator: "bf16-mixed")
+    program, _ = cli("fit", *SHORT, "--runs", tmp_path, "--trainer.fast_dev_run", True, *fields)
+    assert program.trainer.precision == precision
 
 
 def test_validation_works_under_lightnings_default_of_inference_mode(small_model):
@@ -129,7 +152,7 @@ def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
         begin, where, cost, close = text.splitlines()
         run = tmp_path / "all" / "digits" / str(number)
         assert run.is_dir()
-        assert begin.endswith("cpu, 1 thread(s)")
+        assert begin.endswith("cpu, 32-true, 1 thread(s)")
         assert where.startswith(f"Writing to {run}; watch it with: ")
         assert where.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
         assert cost.startswith("20 steps in ")

@@ -26,7 +26,7 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
-from thermoebm.cost import choose_threads
+from thermoebm.cost import choose_precision, choose_threads
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.terminal import Parser, fail, quieten, reason, say, tensorboard_command
@@ -108,6 +108,8 @@ class CLI(LightningCLI):
         if checkpoint:
             runs.check_density(checkpoint, self.config_dump)
         trainer_config = self._get(self.config_init, "trainer")
+        if trainer_config["precision"] is None:
+            trainer_config["precision"] = choose_precision(trainer_config["accelerator"])
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
         if self.subcommand == "fit":
             name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
@@ -149,7 +151,7 @@ class CLI(LightningCLI):
         say(
             f"{type(self.model.objective).__name__} on {len(self.datamodule.train_images)} images; generator "
             f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
-            f"{torch.get_num_threads()} thread(s)"
+            f"{self.trainer.precision}, {torch.get_num_threads()} thread(s)"
         )
 
     def fit(self, model: LatentEBM, **kwargs: Any) -> None:

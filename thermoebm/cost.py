@@ -1,4 +1,4 @@
-"""What a batch costs, and what follows for threads and compilation."""
+"""What a batch costs, and what follows for threads, precision and compilation."""
 
 import re
 import shutil
@@ -73,6 +73,18 @@ def choose_threads(generator: Generator, batch_size: int) -> int:
     """One thread where a batch is too small to be shared out, else as many as torch has."""
     is_small = batch_size * forward_flops(generator) < SMALL_BATCH_FLOPS
     return 1 if is_small else torch.get_num_threads()
+
+
+def choose_precision(accelerator: str) -> str:
+    """Lightning's name of the precision to run in: bfloat16 for the generator where a CUDA device has it, else float32.
+
+    What that changes is less than noise does (docs/performance.md, "Precision"); energies and latents stay float32.
+
+    Args:
+        accelerator: Lightning's word for where to run.
+    """
+    on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 @cache

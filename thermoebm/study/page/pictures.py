@@ -62,7 +62,10 @@ CAPTIONS = {
         "Distance to real images against gradient variance",
         "At each measured epoch, on training and on test images.",
     ),
-    "24-equal-flops": ("Cells at equal FLOPs", "Each run at the epoch at which it has spent what the cheapest has."),
+    "24-equal-flops": (
+        "Cells at equal updates and at equal FLOPs",
+        "Distances along training, and each cell's at the budget that most cells were measured before and after.",
+    ),
 }
 
 
