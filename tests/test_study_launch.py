@@ -80,6 +80,14 @@ def test_a_killed_worker_is_started_again_from_its_checkpoint_and_its_seconds_co
     assert attempts[0]["started"] <= attempts[0]["ended"] <= attempts[1]["started"]
 
 
+def test_a_killed_attempt_ended_when_it_last_wrote_something(tmp_path):
+    folder.write(tmp_path / "attempts.json", {"attempts": [{"started": 100.0}]})
+    (tmp_path / "log.txt").touch()
+    for name, written in (("attempts.json", 101), ("log.txt", 160)):
+        os.utime(tmp_path / name, (written, written))
+    assert worker._attempts(tmp_path) == [{"started": 100.0, "ended": 160.0}]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a process killed with its parent")
 def test_workers_do_not_outlive_a_killed_launcher(tmp_path):
     study_fake.slow(tmp_path, 10)  # by themselves they would go on for long
