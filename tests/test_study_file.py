@@ -177,7 +177,11 @@ def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
     assert prepare.difference(before, output) == []
     prepare.prepare(before, output)
     assert prepare.difference(before, output) == []
-    kept = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "plan.json"}
+    newest = {output / "plan.json", output / "study.yaml"}
+    kept = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path not in newest}
+    first = (output / "study.yaml").read_text()
+    prepare.prepare(before, output)
+    assert {path.name for path in output.glob("*.yaml")} == {"study.yaml"}  # the same file is kept once
     cells = copy.deepcopy(STUDY["cells"])
     cells[0]["grid"][BATCH] = [75, 150]
     cells[1]["name"] = "renamed"
@@ -193,6 +197,10 @@ def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
     changed_files = {path for path, content in kept.items() if path.read_bytes() != content}
     assert changed_files == {output / "runs" / run.hash / "run.json" for run in after.runs if run.cell == "renamed"}
     assert len(prepare.strays(after, output)) == 2
+    assert (output / "study.yaml").read_text() == after.path.read_text()
+    assert (output / "study-1.yaml").read_text() == first
+    prepare.prepare(read(write(tmp_path, STUDY)), output)
+    assert {path.name for path in output.glob("*.yaml")} == {"study.yaml", "study-1.yaml", "study-2.yaml"}
 
 
 def test_a_default_that_has_changed_is_told(tmp_path):

@@ -1,8 +1,8 @@
 """A study's folder before anything runs, and in what its file differs from the runs that are there already."""
 
 import contextlib
+import itertools
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ def prepare(study: Study, output: Path) -> None:
     """
     try:
         (output / "runs").mkdir(parents=True, exist_ok=True)
-        if not (output / "study.yaml").exists():
-            shutil.copyfile(study.path, output / "study.yaml")
+        _keep(study.path, output)
         commit = _commit()
         for run in study.runs:
             place = output / "runs" / run.hash
@@ -35,6 +34,17 @@ def prepare(study: Study, output: Path) -> None:
     except OSError as error:
         sentence = f"{output} cannot be written ({error.strerror or error}); make room or name another with --output."
         raise StudyError(sentence) from error
+
+
+def _keep(path: Path, output: Path) -> None:
+    """Keeps the study file of today as study.yaml, and what that was before as study-1.yaml, study-2.yaml, ..."""
+    kept, today = output / "study.yaml", path.read_text(encoding="utf-8")
+    if kept.exists():
+        if kept.read_text(encoding="utf-8", errors="replace") == today:
+            return
+        number = next(i for i in itertools.count(1) if not (output / f"study-{i}.yaml").exists())
+        kept.rename(output / f"study-{number}.yaml")
+    folder.write_text(kept, today)
 
 
 class _Dumper(yaml.SafeDumper):
