@@ -1,13 +1,14 @@
 """Launching: a run that fails is tried again, then told in one sentence while the others go on."""
 
 import io
+from pathlib import Path
 
 import pytest
 
 from tests import study_fake
 from tests.study_fake import PROGRAM
 from tests.study_launched import faults, finish, marks, places
-from thermoebm.study import folder
+from thermoebm.study import folder, worker
 from thermoebm.study.board import Board
 from thermoebm.study.executors import Local
 from thermoebm.study.launch import Launcher
@@ -37,6 +38,48 @@ def test_a_failure_is_tried_again_then_told_while_others_go_on(tmp_path):
     assert before.items() <= marks(tmp_path).items()
     assert not (failed / "FAILED").exists()
     assert folder.read(failed / "DONE")["attempts"] == 3
+
+
+class Executor:
+    """Workers that end at once, each with the next status; those with ``done`` have written DONE before."""
+
+    slots = 1
+
+    def __init__(self, *ends: tuple[int, bool]) -> None:
+        self.ends, self.started = list(ends), 0
+
+    def start(self, place: Path) -> int:
+        status, done = self.ends[self.started]
+        self.started += 1
+        if done:
+            folder.write(place / "DONE", {"seconds": 1.0})
+        return status
+
+    def poll(self, handle: int) -> int:
+        return handle
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "failed"),
+    [
+        (((worker.BUSY, False),) * 3 + ((0, True),), 0, False),  # held by another process, which is no failure
+        (((1, True),), 0, False),  # broke down after DONE
+        (((0, False),) * 2, 1, True),  # left without DONE, whatever it says
+        (((worker.DAMAGED, False),), 1, True),
+    ],
+)
+def test_what_a_worker_leaves_counts_and_not_only_its_status(tmp_path, monkeypatch, ends, status, failed):
+    monkeypatch.setattr("thermoebm.study.launch._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("thermoebm.study.launch._LOOK", 0.0)
+    made, executor, out = study_fake.study(1), Executor(*ends), io.StringIO()
+    study_fake.prepare(tmp_path, made)
+    assert Launcher(made, tmp_path, executor, Board(made, tmp_path, 1, stream=out)).run() == status
+    assert executor.started == len(ends)
+    assert ("FAILED" in out.getvalue()) == failed
+    assert folder.state(places(tmp_path)[0]) == (folder.FAILED if failed else folder.DONE)
 
 
 def test_a_full_disk_fails_the_run_with_its_sentence(tmp_path):

@@ -92,13 +92,15 @@ def test_cells_without_samples_are_named(study):
 
 
 def test_train_folder_is_the_highest_numbered_with_a_checkpoint(tmp_path):
-    """As numbers, not as text; without a checkpoint the last one; without any, none."""
+    """As numbers, not as text; without a checkpoint the last one with metrics, or the last one; without any, none."""
     run = Run(tmp_path)
     assert run.trained is None
     (tmp_path / "test").mkdir()
     for name in ("0", "2", "10", "11"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
     assert run.trained == tmp_path / "11"
+    (tmp_path / "2" / "metrics.csv").touch()
+    assert run.trained == tmp_path / "2"
     for name in ("2", "10"):
         (tmp_path / name / "checkpoints" / "last.ckpt").touch()
     assert run.trained == tmp_path / "10"
