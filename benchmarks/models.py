@@ -32,6 +32,7 @@ class Networks:
 NETWORKS = {
     "digits": Networks(32, (1, 8, 8), 8),
     "cifar10 features 16": Networks(100, (3, 32, 32), 16),
+    "cifar10 features 32": Networks(100, (3, 32, 32), 32),
     "celeba features 16": Networks(80, (3, 64, 64), 16),
     "cifar10 features 64": Networks(100, (3, 32, 32), 64),
     "celeba features 64": Networks(80, (3, 64, 64), 64),

@@ -138,8 +138,26 @@ def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model
     assert model.chains._block(100, 5, noise) is None  # another shape would be compiled anew
     monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", 0)
     assert model.chains._block(100, 6, noise) == 1
-    model.chains.compile = "auto"
-    assert model.chains._block(100, 6, noise) is None
+
+
+def test_steps_are_compiled_on_a_cpu_up_to_a_size_and_where_there_is_a_compiler(small_model, monkeypatch):
+    noise, limit = torch.zeros(20, 6, 8), cost.COMPILED_FLOPS
+    blocks = {}
+    for compile in ("auto", "on", "off"):
+        for has_compiler in (True, False):
+            monkeypatch.setattr(cost, "has_compiler", lambda has=has_compiler: has)
+            model = small_model(compile=compile)
+            model.chains.training_batch = 6
+            sizes = (100, cost.SMALL_BATCH_FLOPS, limit - 1, limit)
+            blocks[compile, has_compiler] = [model.chains._block(flops, 6, noise) for flops in sizes]
+    assert blocks == {
+        ("auto", True): [5, 1, 1, None],
+        ("auto", False): [None] * 4,
+        ("on", True): [5, 1, 1, 1],
+        ("on", False): [5, 1, 1, 1],
+        ("off", True): [None] * 4,
+        ("off", False): [None] * 4,
+    }
 
 
 class Reads(TorchDispatchMode, pl.Callback):

@@ -15,9 +15,11 @@ from thermoebm.networks import Energy, Generator
 
 # Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
 # CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
-# and compilation, which removes overhead, pays. Above it the cost is convolutions, which the compiler does not touch.
-# `python -m benchmarks --only prior,posterior` measures both sides.
+# and several steps compiled as one function save calls.
 SMALL_BATCH_FLOPS = 10**8
+# Below this many a compiled step is faster on a CPU; above it the cost is convolutions, which the compiler does not
+# touch. `python -m benchmarks --only prior,posterior` measures both sides.
+COMPILED_FLOPS = 10**10
 
 
 class Flops(TorchDispatchMode):

@@ -24,7 +24,8 @@ class Chains:
 
     What is chosen for speed changes results by rounding only:
 
-    - Steps are compiled in blocks for the shapes of training; other shapes run uncompiled rather than recompile.
+    - Steps are compiled for the shapes of training, small ones in blocks; other shapes run uncompiled rather than
+      recompile. On a CPU large ones are not compiled either: they are convolutions, which gain nothing.
     - Temperatures run side by side: on CUDA all of them, or as many as fit in memory; on a CPU as long as overhead is
       the cost, since a batch that fills the cores only fills the caches if it grows.
     - On a CPU a small energy runs on one thread: a second one saves little, and can stall where processes share cores.
@@ -109,7 +110,7 @@ class Chains:
             return None
         on_cuda = noise.device.type == "cuda"
         calls_cost = on_cuda or flops < cost.SMALL_BATCH_FLOPS
-        if self.compile == "auto" and not (calls_cost and (on_cuda or cost.has_compiler())):
+        if self.compile == "auto" and not (on_cuda or (flops < cost.COMPILED_FLOPS and cost.has_compiler())):
             return None
         return _largest_divisor(len(noise), BLOCK) if calls_cost else 1
 
