@@ -53,14 +53,14 @@ def growth(settings: Settings) -> Iterator[Group]:
     """Time of posterior chains, and memory of one loss with its gradient for each objective and estimator."""
     base = BASES["quick" if settings.quick else settings.device.type]
     yield Group("growth", "time of posterior chains", vars(base), [_time(base, axis, settings) for axis in SYMBOLS])
-    rows = [
-        _memory(base, axis, name, settings, given)
-        for name in (("endpoints", "pathwise") if settings.quick else OBJECTIVES)
-        for axis in (("steps",) if settings.quick else SYMBOLS)
-        if name != "MaximumLikelihood" or axis != "temperatures"
-        for given in ((False, True) if axis == "steps" else (False,))
-    ]
-    yield Group("growth", "peak memory of one loss and its gradient", vars(base), rows)
+    for name in ("endpoints", "pathwise") if settings.quick else OBJECTIVES:
+        rows = [
+            _memory(base, axis, name, settings, given)
+            for axis in (("steps",) if settings.quick else SYMBOLS)
+            if name != "MaximumLikelihood" or axis != "temperatures"
+            for given in ((False, True) if axis == "steps" else (False,))
+        ]
+        yield Group("growth", f"peak memory of one loss and its gradient, {name}", vars(base), rows)
 
 
 def _along(base: Size, axis: str, points: int) -> dict[int, Size]:
@@ -108,7 +108,7 @@ def _memory(base: Size, axis: str, name: str, settings: Settings, given: bool) -
         model.zero_grad()
         found[number] = float(peak(loss, settings.device))
     demanded = 0.0 if axis == "steps" and given and name != "pathwise" else None
-    return {"objective": name} | _row("bytes beyond the noise" if given else "bytes", axis, found, demanded)
+    return _row("bytes beyond the noise" if given else "bytes", axis, found, demanded)
 
 
 def _gradient(model: LatentEBM, x: Tensor) -> None:

@@ -1,10 +1,13 @@
 """Peak memory of a piece of work, in bytes beyond what was there before it."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints when it starts and stops
 
 
 def peak(work: Callable[[], Any], device: torch.device) -> int:

@@ -87,10 +87,13 @@ def test_shares_of_a_step_add_up(measured):
 
 def test_memory_grows_with_the_chain_under_pathwise_only(measured):
     """The fitted exponents of the bytes beyond the noise: exactly 0, or more."""
-    time, memory = measured["growth"]
+    time, *memory = measured["growth"]
     assert [row["axis"] for row in time["rows"]] == ["N_t", "K", "B", "features", "image size"]
     exponents = {
-        row["objective"]: row["exponent"] for row in memory["rows"] if row["quantity"] == "bytes beyond the noise"
+        group["title"].split()[-1]: row["exponent"]
+        for group in memory
+        for row in group["rows"]
+        if row["quantity"] == "bytes beyond the noise"
     }
     assert exponents["endpoints"] == pytest.approx(0, abs=1e-9)
     assert exponents["pathwise"] > 0.01
