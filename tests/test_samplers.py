@@ -1,14 +1,18 @@
 """The Langevin kernel against the exact law of its chains on Gaussian targets."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
+from benchmarks.memory import peak
 from tests.oracle import DTYPE, LinearGaussian
-from thermoebm.densities import GaussianPrior
+from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterior, TiltedPrior
+from thermoebm.networks import ConvGenerator, EnergyMLP
 from thermoebm.samplers import ULA, run
 from thermoebm.samplers import base as base_module
+from thermoebm.samplers.ula import ULAInfo, ULAState
 
 CHAINS = 100_000
 
@@ -81,19 +85,55 @@ def test_a_differentiable_chain_is_the_same_chain():
     assert recorded.z.requires_grad
 
 
+def generator_posterior(dtype: torch.dtype) -> tuple[PowerPosterior, list[torch.nn.Parameter]]:
+    """p_t of six images at two temperatures under small networks, and all parameters."""
+    torch.manual_seed(0)
+    energy, generator = EnergyMLP(4, 8).to(dtype), ConvGenerator(4, (1, 8, 8), 2).to(dtype)
+    prior, likelihood = TiltedPrior(energy, GaussianPrior()), GaussianLikelihood(generator)
+    t = torch.tensor([[0.3], [1.0]], dtype=dtype)
+    density = PowerPosterior(prior, likelihood, torch.rand(6, 1, 8, 8, dtype=dtype), t)
+    return density, [*energy.parameters(), *generator.parameters()]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_gradient_of_a_recomputed_chain_is_that_of_its_whole_graph(autocast):
+    """With respect to parameters and start; under autocast rounding is the same in both."""
+    dtype = torch.float32 if autocast else DTYPE
+    density, parameters = generator_posterior(dtype)
+    kernel, start = ULA(0.02, 3), torch.randn(2, 6, 4, dtype=dtype, requires_grad=True)
+    noise, weights = torch.randn(3, 2, 6, 4, dtype=dtype), torch.randn(2, 6, 4, dtype=dtype)
+    assert {*map(id, density.parameters())} == {*map(id, parameters)}
+
+    def whole() -> tuple[ULAState, ULAInfo]:
+        state, info = kernel.init(density, start), None
+        for epsilon in noise:
+            state, info = kernel.step(density, state, epsilon)
+        return state, info
+
+    gradients = []
+    for chain in (lambda: run(kernel, density, start, noise, differentiable=True), whole):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            state, info = chain()
+            # Also of what the same context computes later with weights that it may have rounded before.
+            later = density.likelihood.log_prob(density.x, state.z).mean()
+        loss = (weights * state.z).sum() + info.score.square().sum() + later
+        gradients.append(torch.autograd.grad(loss, [start, *parameters], materialize_grads=True))
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4 if autocast else 1e-9, atol=1e-3 if autocast else 1e-9)
+    # All but the energy's three biases: it is piecewise linear, so that its score does not depend on them.
+    assert sum(bool(expected.any()) for expected in gradients[1]) == len(gradients[1]) - 3
+
+
 def test_the_memory_of_a_differentiable_chain_does_not_hold_activations():
-    """Between steps only latents are kept: no tensor saved for the backward pass is larger than z."""
-    oracle = LinearGaussian()
-    sizes = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda v: sizes.append(v.numel()) or v, lambda v: v):
-        run(
-            ULA(0.02, 4),
-            oracle.power_posterior(0.5, 50),
-            torch.zeros(50, 3, dtype=DTYPE),
-            torch.randn(4, 50, 3, dtype=DTYPE),
-            differentiable=True,
-        )
-    assert max(sizes, default=0) <= 50 * 3
+    """A step more keeps its start and its score, 2 x 6 x 4 numbers each, where its graph has thousands."""
+    density, _ = generator_posterior(torch.float32)
+    held = {}
+    for steps in (4, 12):
+        noise, ends = torch.randn(steps, 2, 6, 4), []
+        chain = partial(run, ULA(0.02, steps), density, torch.zeros(2, 6, 4), noise, differentiable=True)
+        chain()
+        held[steps] = peak(lambda chain=chain, ends=ends: ends.append(chain()), torch.device("cpu"))
+    assert held[12] - held[4] <= 8 * 4 * noise[0].nbytes
 
 
 def test_compiled_equals_eager():

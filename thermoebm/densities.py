@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Density(ABC):
@@ -19,6 +19,10 @@ class Density(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Maps z (..., d) to its log-density (...), in nats."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the networks that it is made of."""
+        return []
 
     def score(self, z: Tensor) -> Tensor:
         """∇_z log_prob(z), of the shape of z.
@@ -38,6 +42,10 @@ def _gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     with torch.enable_grad():
         z = z if wanted and z.requires_grad else z.detach().requires_grad_()
         return torch.autograd.grad(function(z).sum(), z, create_graph=wanted)[0]
+
+
+def _parameters(function: Callable[..., Tensor]) -> list[nn.Parameter]:
+    return list(function.parameters()) if isinstance(function, nn.Module) else []
 
 
 class GaussianPrior(Density):
@@ -75,6 +83,9 @@ class TiltedPrior(Density):
         """Log-density without -log Z_α."""
         with torch.autocast(z.device.type, enabled=False):
             return self.energy(z) + self.reference.log_prob(z)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return _parameters(self.energy)
 
     def score(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):  # around the backward pass too
@@ -157,6 +168,9 @@ class PowerPosterior(Density):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density without -log Z_t(x) (and without the prior's own constant)."""
         return self.t * self.likelihood.log_prob(self.x, z) + self.prior.log_prob(z)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.prior.parameters(), *_parameters(self.likelihood.generator)]
 
     def score(self, z: Tensor) -> Tensor:
         """t ∇ℓ(z) + ∇ log p_α(z) (report, equation 17), each in its own precision."""

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density
+from thermoebm.samplers.recompute import recomputed
 
 
 class Kernel(ABC):
@@ -71,19 +72,15 @@ def run(
         block: Compile so many steps as one function for these shapes; None: run uncompiled. Compiling takes time for
             each of them, calling takes time once. Falls back to eager execution with one warning if that fails.
         differentiable: Record the graph of the whole chain, so that its end can be differentiated with respect to the
-            parameters of the density. Each step is recomputed in the backward pass, so memory grows by one latent a
-            step and not by the networks' activations. Otherwise the chain is cut off from all parameters.
+            parameters of the density, its :meth:`~thermoebm.densities.Density.parameters`. Each step is computed again
+            in the backward pass, so memory grows by one latent a step and not by the networks' activations. Otherwise
+            the chain is cut off from all parameters.
 
     Returns:
         The final state and the info of the last step.
     """
     if differentiable:
-        state, info = kernel.init(density, z), None
-        for epsilon in noise:
-            state, info = checkpoint(
-                kernel.step, density, state, epsilon, use_reentrant=False, preserve_rng_state=False
-            )
-        return state, info
+        return _recomputed_steps(kernel, density, z, noise)
     with torch.no_grad():
         state, info = kernel.init(density, z), None
         if block is None:
@@ -91,6 +88,24 @@ def run(
         for part in noise.split(block):
             state, info = _CompiledSteps.instance(kernel, density, state, part)
         return state, info
+
+
+def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor) -> tuple[Any, Any]:
+    state, info = kernel.init(density, z), None
+    parameters = density.parameters()
+    for epsilon in noise:
+        start, layout = tree_flatten(state)
+        end: list[TreeSpec] = []
+
+        def step(*tensors: Tensor, layout: TreeSpec = layout, end: list[TreeSpec] = end) -> tuple[Tensor, ...]:
+            *parts, noise = tensors
+            leaves, spec = tree_flatten(kernel.step(density, tree_unflatten(parts, layout), noise))
+            end[:] = [spec]
+            return tuple(leaves)
+
+        leaves = recomputed(step, [*start, epsilon], parameters)
+        state, info = tree_unflatten(leaves, end[0])
+    return state, info
 
 
 def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
