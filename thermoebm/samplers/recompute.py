@@ -33,8 +33,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        with _uncached(*ctx.autocast):
-            return function(*tensors[:count])
+        return function(*tensors[:count])
 
     @staticmethod
     @once_differentiable
@@ -44,7 +43,7 @@ class _Recomputed(torch.autograd.Function):
             tensor.detach().requires_grad_(want) if i < ctx.count else tensor
             for i, (tensor, want) in enumerate(zip(ctx.saved_tensors, wanted, strict=True))
         ]
-        with torch.enable_grad(), _uncached(*ctx.autocast):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
             outputs = ctx.function(*tensors[: ctx.count])
         pairs = [
             (output, gradient)
@@ -60,8 +59,3 @@ class _Recomputed(torch.autograd.Function):
             )
         )
         return None, None, *(next(found) if want else None for want in wanted)
-
-
-def _uncached(device: str, dtype: torch.dtype, enabled: bool) -> torch.autocast:
-    """Autocast as it was, whose store of rounded weights, made without a graph here, is left to nobody else."""
-    return torch.autocast(device, dtype, enabled, cache_enabled=False)
