@@ -10,6 +10,7 @@ import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,10 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
     "training": training,
     "growth": growth,
 }
+
+
+# What a section measures on a CPU unless networks are named: a training step of larger ones takes up to minutes.
+ON_CPU = {"training": ("digits",)}
 
 
 def chosen(text: str, offered: Sequence[str], name: str) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)}")
+    parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)} (default: all; training on a CPU: digits)")
     parser.add_argument("--ways", help="of eager, compiled and, on CUDA, graph")
     parser.add_argument("--precisions", help="of float32, bfloat16 and, on CUDA, tf32")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each table (default 20); at least 3 rounds")
@@ -79,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(", ".join(f"{name} {value}" for name, value in facts.items()), end="\n\n")
     groups: list[Group] = []
     for section in sections:
-        for group in SECTIONS[section](settings):
+        fewer = section in ON_CPU and settings.device.type == "cpu" and not arguments.networks
+        for group in SECTIONS[section](replace(settings, networks=ON_CPU[section]) if fewer else settings):
             print(report.markdown(group), flush=True)
             groups.append(group)
             report.write(arguments.json, facts, groups)  # what was measured is kept, whatever comes
