@@ -40,7 +40,7 @@ study: $(STAMP)  ## run the study of the digits and make its page (ARGS= goes to
 test: $(STAMP)  ## run the tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(STAMP)  ## measure speed, precision and loading, half an hour (ARGS= goes to python -m benchmarks)
+bench: $(STAMP)  ## measure speed, precision and loading (ARGS= goes to python -m benchmarks)
 	$(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python benchmarks/extrapolation_cost.py

@@ -21,7 +21,7 @@ class Density(ABC):
         """Maps z (..., d) to its log-density (...), in nats."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those of the networks that it is made of."""
+        """Those of the networks that it is made of; a function that is no module counts as having none."""
         return []
 
     def score(self, z: Tensor) -> Tensor:

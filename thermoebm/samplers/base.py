@@ -95,7 +95,7 @@ def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor
     parameters = density.parameters()
     for epsilon in noise:
         start, layout = tree_flatten(state)
-        end: list[TreeSpec] = []
+        end: list[TreeSpec] = []  # only tensors pass through autograd: how they belong together goes beside it
 
         def step(*tensors: Tensor, layout: TreeSpec = layout, end: list[TreeSpec] = end) -> tuple[Tensor, ...]:
             *parts, noise = tensors

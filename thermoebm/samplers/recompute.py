@@ -20,6 +20,9 @@ def recomputed(
         function: A pure function of its inputs and of parameters.
         inputs: Its arguments.
         parameters: What else its gradient flows to.
+
+    Returns:
+        What the function returns, of any shapes. It can be differentiated once, and not twice.
     """
     outputs: tuple[Tensor, ...] = _Recomputed.apply(function, len(inputs), *inputs, *parameters)
     return outputs

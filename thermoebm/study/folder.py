@@ -131,6 +131,9 @@ def trained(run: Path, *proofs: str) -> Path | None:
     Args:
         run: The run's directory.
         proofs: Names of files; none given: a checkpoint, else metrics, else that there is a folder.
+
+    Returns:
+        Its path, or None if there is none.
     """
     numbered = sorted((path for path in run.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
     for proof in proofs or ("checkpoints/last.ckpt", "metrics.csv", "."):

@@ -56,7 +56,7 @@ def posterior_steps(run: Run) -> float:
     """Langevin steps of one image's posterior chains in all epochs: a run's relative cost, without counting."""
     varied = settings(run.config)
     temperatures = 1 + int(varied["num_temperatures"] or 0)
-    return float(run.config["trainer"]["max_epochs"] * temperatures * int(varied["posterior_steps"] or 0))
+    return float(run.config["trainer"]["max_epochs"] * temperatures * int(varied["posterior_steps"] or 1))
 
 
 class Counter:
