@@ -4,17 +4,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import Group, Settings, Timing, interleave, limit_facts, limits, precision
-from benchmarks.models import BATCH, NETWORKS, SCHEDULE, GivenNoise, Graph, build, images
+from benchmarks.models import BATCH, NETWORKS, SCHEDULE, GivenNoise, build, images
 from benchmarks.peer import Peer
 from thermoebm.threads import threads
 
 PEER = "peer"
+# Way to run a chain -> the model's field `compile`.
+COMPILE: dict[str, Literal["off", "on", "graph"]] = {"eager": "off", "compiled": "on", "graph": "graph"}
 # How far ours may be from the peer, as a share of what the scores moved the chain. In float32 a step moves z by about
 # s = 0.01 and rounds it to 1e-7, a share of 1e-5 at each step; bfloat16 rounds the score itself to 1e-2. A wrong
 # temperature, sign or factor makes a difference of order 1.
@@ -25,7 +27,7 @@ class Contestant(NamedTuple):
     """One way to run a chain.
 
     Args:
-        way: ``eager``, ``compiled``, ``graph`` (compiled steps, captured in one CUDA graph) or ``peer``.
+        way: ``eager``, ``compiled``, ``graph`` (compiled steps, replayed as CUDA graphs) or ``peer``.
         precision: See :func:`benchmarks.measure.precision`.
         threads: Of the CPU.
         chunk: Temperatures side by side; 1 for the prior chain and for the peer.
@@ -69,7 +71,7 @@ def prior(settings: Settings) -> Iterator[Group]:
         noise = model._normal((steps, *start.shape), rng)
 
         def ours(way: str, model: GivenNoise = model, rng: torch.Generator = rng) -> Tensor:
-            model.chains.compile = "off" if way == "eager" else "on"
+            model.chains.compile = COMPILE[way]
             return model.sample_prior(batch, rng)
 
         works: dict[Contestant, Callable[[], Tensor]] = {}
@@ -118,7 +120,7 @@ def _posterior(
     noise = model._normal((steps, *start.shape), rng)
 
     def ours(way: str, chunk: int) -> Tensor:
-        model.chains.compile, model.chains.temperature_chunk = "off" if way == "eager" else "on", chunk
+        model.chains.compile, model.chains.temperature_chunk = COMPILE[way], chunk
         return model.sample_posterior(x, temperatures, rng)
 
     cores = torch.get_num_threads()
@@ -166,13 +168,13 @@ def _measured(chain: Chain, works: Mapping[Contestant, Callable[[], Tensor]], se
 
 
 def _in_its_way(contestant: Contestant, device: torch.device, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The work in a contestant's precision and with its threads, captured if that is its way."""
+    """The work in a contestant's precision and with its threads."""
 
     def call() -> Tensor:
         with threads(contestant.threads), precision(contestant.precision, device):
             return work()
 
-    return Graph(call) if contestant.way == "graph" else call
+    return call
 
 
 def _row(chain: Chain, contestant: Contestant, timings: Mapping[Any, Timing], limit_work: float) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""The models that are measured, and the ways in which their chains can be run."""
+"""The models that are measured."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -87,28 +86,3 @@ def objective(name: str, temperatures: int) -> Objective:
         return MaximumLikelihood()
     estimator: Any = name
     return ThermodynamicIntegration(estimator, PowerLaw(temperatures, SCHEDULE.power))
-
-
-class Graph:
-    """A piece of work as one CUDA graph, captured at the first call; each call replays it into the same result.
-
-    The work must read and write tensors that stay where they are: its noise is given, not drawn.
-    """
-
-    def __init__(self, work: Callable[[], Tensor]) -> None:
-        self.work = work
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self) -> Tensor:
-        if self.graph is None:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # compiles, and lets the libraries choose their kernels
-                for _ in range(3):
-                    self.work()
-            torch.cuda.current_stream().wait_stream(side)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.result = self.work()
-        self.graph.replay()
-        return self.result

@@ -13,7 +13,7 @@ from benchmarks.chains import Chain, Contestant, _row, deviation
 from benchmarks.growth import exponent
 from benchmarks.measure import Effort, Timing, figure, interleave
 from benchmarks.memory import peak
-from benchmarks.models import NETWORKS, Graph, build, images
+from benchmarks.models import NETWORKS, build, images
 from benchmarks.peer import Peer
 from thermoebm.densities import PowerPosterior
 
@@ -218,16 +218,3 @@ def test_tables_are_markdown():
         "| eager | 50 (50–50) |",
         "| x |  |",
     ]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; this machine has none")
-def test_a_graph_replays_the_chain():
-    """The captured ladder ends where the eager one does, at each replay, compiled and not."""
-    arguments = ["--quick", "--only", "prior,posterior", "--ways", "eager,compiled,graph", "--json", "/dev/null"]
-    assert program.main(arguments) == 0
-    z = torch.zeros(3, device="cuda")
-    graph = Graph(lambda: z + 1)
-    graph()
-    z += 1
-    assert graph().tolist() == [2, 2, 2]

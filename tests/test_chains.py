@@ -1,5 +1,7 @@
 """How chains are run: whatever is chosen for speed, their ends are those of the plain way."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -158,6 +160,23 @@ def test_steps_are_compiled_on_a_cpu_up_to_a_size_and_where_there_is_a_compiler(
         ("off", True): [None] * 4,
         ("off", False): [None] * 4,
     }
+
+
+def test_steps_are_replayed_as_graphs_on_cuda_where_launching_is_the_cost(small_model):
+    sizes, on_cuda = (100, cost.GRAPH_FLOPS - 1, cost.GRAPH_FLOPS), SimpleNamespace(device=torch.device("cuda"))
+    for compile, expected in {"auto": [True, True, False], "graph": [True] * 3, "on": [False] * 3}.items():
+        chains = small_model(compile=compile).chains
+        assert [chains._graph(flops, on_cuda) for flops in sizes] == expected
+        assert not any(chains._graph(flops, torch.zeros(2)) for flops in sizes)
+
+
+def test_what_is_replayed_is_decided_by_all_that_runs_side_by_side(small_model, monkeypatch):
+    """The energy's batch of a prior chain, and the generator's times the temperatures of a chunk."""
+    model = small_model(temperature_chunk=5)
+    asked = record(monkeypatch, chains_module.Chains, "_graph", lambda chains, flops, z: flops)
+    model.sample_prior(6, model.stream("test"))
+    sample(model)
+    assert asked == [6 * cost.forward_flops(model.energy), 30 * cost.forward_flops(model.generator)]
 
 
 class Reads(TorchDispatchMode, pl.Callback):

@@ -1,5 +1,6 @@
 """What a CUDA device must give: the same chains as a CPU, compiled or not, and a whole run."""
 
+import copy
 import math
 
 import lightning.pytorch as pl
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import __main__ as benchmarks
 from tests.oracle import LinearGaussian
 from thermoebm.callbacks import GradientVariance
 from thermoebm.callbacks.alarms import ZeroGradientAlarm
@@ -49,6 +51,28 @@ def test_chains_on_cuda_are_those_on_cpu(exact_matrix_products):
         torch.testing.assert_close(on_cuda.z.cpu(), on_cpu.z, rtol=0, atol=1e-9)
 
 
+def test_replayed_graphs_follow_start_noise_and_weights(exact_matrix_products):
+    """Five chains of each kind in turn: warmed up, recorded, replayed; weights move in place between them."""
+    torch.manual_seed(0)
+    networks = EnergyMLP(8), ConvGenerator(8, (1, 8, 8), 2)
+    x, t = torch.rand(6, 1, 8, 8).cuda() * 2 - 1, torch.tensor([0.1, 1.0], device="cuda")
+    ends = {}
+    for compile in ("graph", "off"):
+        model = LatentEBM(*copy.deepcopy(networks), compile=compile).cuda()
+        model.chains.training_batch = 6
+        ends[compile] = []
+        for i in range(5):
+            ends[compile] += [
+                model.sample_prior(6, model.stream("prior", i)),
+                model.sample_posterior(x, t, model.stream("posterior", i)),
+            ]
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.mul_(1.1)
+    for replayed, eager in zip(*ends.values(), strict=True):
+        torch.testing.assert_close(replayed, eager, rtol=0, atol=1e-4)
+
+
 def test_stationary_variance_on_cuda():
     """1 / (1 - s/2), s = 0.5, from a CUDA stream of random numbers; 4 standard errors v sqrt(2/n)."""
     torch.manual_seed(0)
@@ -62,7 +86,7 @@ def test_stationary_variance_on_cuda():
 def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
     """The loss of the CIFAR-10 networks is finite, and compiled equals eager to 1e-4."""
     losses = []
-    for compile in ("off", "on"):
+    for compile in ("off", "on", "graph"):
         torch.manual_seed(0)
         model = LatentEBM(
             EnergyMLP(100),
@@ -77,19 +101,27 @@ def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
         output.loss.backward()
         losses.append(output.loss.item())
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-4)
 
 
 class NeverWait(pl.Callback):
-    """Makes whatever waits for the device within a training step an error; the first step may, since it compiles."""
+    """Makes whatever waits for the device within a training step an error.
+
+    The first steps may, since they compile and record.
+    """
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        torch.cuda.set_sync_debug_mode("error" if batch_idx else "default")
+        torch.cuda.set_sync_debug_mode("error" if batch_idx >= 3 else "default")
 
     def on_train_batch_end(self, *args):
         torch.cuda.set_sync_debug_mode("default")
 
     on_exception = on_train_batch_end
+
+
+def test_the_benchmark_agrees_with_its_peer_in_every_way():
+    arguments = ["--quick", "--only", "prior,posterior", "--ways", "eager,compiled,graph", "--json", "/dev/null"]
+    assert benchmarks.main(arguments) == 0
 
 
 def test_no_step_waits_for_the_device(tmp_path):

@@ -20,6 +20,9 @@ SMALL_BATCH_FLOPS = 10**8
 # Below this many a compiled step is faster on a CPU; above it the cost is convolutions, which the compiler does not
 # touch. `python -m benchmarks --only prior,posterior` measures both sides.
 COMPILED_FLOPS = 10**10
+# From this many on a GPU computes a step, two passes at 5e14 operations a second, for longer than about forty kernels
+# take to launch at 5 µs each. An estimate: `python -m benchmarks --ways compiled,graph` measures both sides.
+GRAPH_FLOPS = 10**11
 
 
 class Flops(TorchDispatchMode):

@@ -1,6 +1,7 @@
 """How the chains of a model are run: as fast as the device allows, with the same result whichever way that is."""
 
 import contextlib
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,7 +26,8 @@ class Chains:
     What is chosen for speed changes results by rounding only:
 
     - Steps are compiled for the shapes of training, small ones in blocks; other shapes run uncompiled rather than
-      recompile. On a CPU large ones are not compiled either: they are convolutions, which gain nothing.
+      recompile. On a CPU large ones are not compiled either: they are convolutions, which gain nothing. On CUDA blocks
+      whose launches would take longer than their work are replayed as CUDA graphs.
     - Temperatures run side by side: on CUDA all of them, or as many as fit in memory; on a CPU as long as overhead is
       the cost, since a batch that fills the cores only fills the caches if it grows.
     - On a CPU a small energy runs on one thread: a second one saves little, and can stall where processes share cores.
@@ -36,7 +38,7 @@ class Chains:
         prior, likelihood: p_α and p_β(x|z).
         prior_sampler, posterior_sampler: Their kernels.
         temperature_chunk: Temperatures side by side.
-        compile: ``auto``: where it pays.
+        compile: ``auto``: where it pays, as CUDA graphs where that pays; ``on``: without graphs; ``graph``: with them.
 
     Attributes:
         training_batch: Images in a batch of training, whose shapes are compiled; None until training has begun.
@@ -51,7 +53,7 @@ class Chains:
         prior_sampler: Kernel,
         posterior_sampler: Kernel,
         temperature_chunk: int | Literal["auto"] = "auto",
-        compile: Literal["auto", "on", "off"] = "auto",
+        compile: Literal["auto", "on", "graph", "off"] = "auto",
     ) -> None:
         self.generator = generator
         self._energy_flops, self._generator_flops = (cost.forward_flops(network) for network in (energy, generator))
@@ -69,17 +71,20 @@ class Chains:
         flops = len(z) * self._energy_flops
         block = None if differentiable else self._block(flops, len(z), noise)
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
+        run_prior = partial(run, block=block, graph=self._graph(flops, z), differentiable=differentiable)
         with threads(1) if one_thread else contextlib.nullcontext():
-            return run(self.prior_sampler, self.prior, z, noise, block=block, differentiable=differentiable)[0].z
+            return run_prior(self.prior_sampler, self.prior, z, noise)[0].z
 
     def run_posterior(
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
     ) -> Tensor:
         """Ends (T, B, d) of chains on p_t, for images (B, C, H, W), t (T,), starts (T, B, d) and noise (K, T, B, d)."""
         likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
-        block = None if differentiable else self._block(len(x) * self._generator_flops, len(x), noise)
+        flops = len(x) * self._generator_flops
+        block = None if differentiable else self._block(flops, len(x), noise)
 
         def ends(chunk: int) -> Tensor | None:
+            run_chunk = partial(run, block=block, graph=self._graph(chunk * flops, z), differentiable=differentiable)
             parts = []
             try:
                 for t, start, steps in zip(
@@ -87,10 +92,7 @@ class Chains:
                 ):
                     density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
                     start, steps = start.contiguous(), steps.contiguous()
-                    state, _ = run(
-                        self.posterior_sampler, density, start, steps, block=block, differentiable=differentiable
-                    )
-                    parts.append(state.z)
+                    parts.append(run_chunk(self.posterior_sampler, density, start, steps)[0].z)
             except torch.OutOfMemoryError:
                 if self.temperature_chunk != "auto" or chunk == 1:
                     raise
@@ -113,6 +115,11 @@ class Chains:
         if self.compile == "auto" and not (on_cuda or (flops < cost.COMPILED_FLOPS and cost.has_compiler())):
             return None
         return _largest_divisor(len(noise), BLOCK) if calls_cost else 1
+
+    def _graph(self, flops: int, z: Tensor) -> bool:
+        """Whether compiled steps of so much work are replayed as CUDA graphs."""
+        pays = self.compile == "graph" or (self.compile == "auto" and flops < cost.GRAPH_FLOPS)
+        return pays and z.device.type == "cuda"
 
     def _chunk(self, count: int, x: Tensor) -> int:
         """How many of so many temperatures run side by side: all chunks are alike, so that one shape is compiled."""

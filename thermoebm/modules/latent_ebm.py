@@ -37,7 +37,7 @@ class LatentEBM(pl.LightningModule):
             ended (``prior_chain``).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
         temperature_chunk: Temperatures sampled side by side; ``auto``: see :class:`thermoebm.modules.chains.Chains`.
-        compile: Compile the Langevin steps of training; ``auto``: where it pays.
+        compile: Compile the Langevin steps of training, on CUDA as a ``graph`` too; ``auto``: where either pays.
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
         seed: Of all noise this module draws, together with the process's rank.
 
@@ -61,7 +61,7 @@ class LatentEBM(pl.LightningModule):
         chain_start: Literal["reference", "prior_chain"] = "reference",
         evidence_schedule: PowerLaw = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
         temperature_chunk: Literal["auto"] | int = "auto",
-        compile: Literal["auto", "on", "off"] = "auto",
+        compile: Literal["auto", "on", "graph", "off"] = "auto",
         pixel_noise: bool = False,
         seed: int = 0,
     ) -> None:

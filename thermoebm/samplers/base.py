@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from thermoebm.densities import Density
 from thermoebm.samplers.recompute import recomputed
@@ -60,6 +60,7 @@ def run(
     noise: Tensor,
     *,
     block: int | None = None,
+    graph: bool = False,
     differentiable: bool = False,
 ) -> tuple[Any, Any]:
     """Runs one chain from each row of z for as many steps as there is noise.
@@ -71,6 +72,8 @@ def run(
         noise: Standard normal noise (K, ..., d).
         block: Compile so many steps as one function for these shapes; None: run uncompiled. Compiling takes time for
             each of them, calling takes time once. Falls back to eager execution with one warning if that fails.
+        graph: Replay the compiled blocks as CUDA graphs: a launch for each block, not one for each of its kernels. The
+            first chain warms up, the second one is recorded. Without meaning on other devices, or if uncompiled.
         differentiable: Record the graph of the whole chain, so that its end can be differentiated with respect to the
             parameters of the density, its :meth:`~thermoebm.densities.Density.parameters`. Each step is computed again
             in the backward pass, so memory grows by one latent a step and not by the networks' activations. Otherwise
@@ -85,9 +88,11 @@ def run(
         state, info = kernel.init(density, z), None
         if block is None:
             return _steps(kernel, density, state, noise)
+        if graph:  # what the last chain left in the graphs' memory may be written over
+            torch.compiler.cudagraph_mark_step_begin()
         for part in noise.split(block):
-            state, info = _CompiledSteps.instance(kernel, density, state, part)
-        return state, info
+            state, info = _CompiledSteps.instance(graph, kernel, density, state, part)
+        return tree_map_only(Tensor, Tensor.clone, (state, info)) if graph else (state, info)
 
 
 def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor) -> tuple[Any, Any]:
@@ -121,13 +126,17 @@ class _CompiledSteps:
     instance: "_CompiledSteps"
 
     def __init__(self) -> None:
-        self.function = torch.compile(_steps, dynamic=False)
+        self.compiled = {
+            graph: torch.compile(_steps, dynamic=False, mode="reduce-overhead" if graph else None)
+            for graph in (False, True)
+        }
+        self.failed = False
 
-    def __call__(self, *args: Any) -> tuple[Any, Any]:
-        if self.function is _steps:
+    def __call__(self, graph: bool, *args: Any) -> tuple[Any, Any]:
+        if self.failed:
             return _steps(*args)
         try:
-            return self.function(*args)
+            return self.compiled[graph](*args)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
@@ -136,7 +145,7 @@ class _CompiledSteps:
             rank_zero_warn(
                 f"torch.compile failed ({reason}): sampling goes on uncompiled, which is slower but the same."
             )
-            self.function = _steps
+            self.failed = True
             return result
 
 
