@@ -21,6 +21,7 @@ from benchmarks.growth import growth
 from benchmarks.measure import Effort, Group, Settings, precisions, ways
 from benchmarks.models import NETWORKS
 from benchmarks.training import training
+from thermoebm.allocator import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
     "prior": prior,
@@ -65,6 +66,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    keep_freed_memory()  # as training does
     parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
     parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)} (default: all; training on a CPU: digits)")

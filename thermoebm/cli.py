@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm import runs
+from thermoebm.allocator import keep_freed_memory
 from thermoebm.callbacks import (
     Cost,
     EnergyAlarm,
@@ -37,6 +38,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: Any = None) -> None:
         quieten()
+        keep_freed_memory()
         super().__init__(
             LatentEBM,
             ImageDataModule,

@@ -14,6 +14,7 @@ import torch
 from torchvision.utils import save_image
 
 from thermoebm import evaluation
+from thermoebm.allocator import keep_freed_memory
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cost import choose_threads
 from thermoebm.evaluation import Settings
@@ -35,6 +36,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluates every checkpoint named, and ends with code 2 if one of them could not be."""
     quieten()
+    keep_freed_memory()
     options = _options(arguments)
     settings = Settings(
         options.num_samples,
