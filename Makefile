@@ -37,8 +37,8 @@ train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)
 study: $(STAMP)  ## run the study of the digits and make its page (ARGS= goes to python -m thermoebm.study run)
 	$(BIN)/python -m thermoebm.study run configs/study/digits.yaml $(ARGS)
 
-test: $(STAMP)  ## run the tests (ARGS= goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests, a process on each core (ARGS= goes to pytest)
+	$(BIN)/python -m pytest -n logical --dist worksteal $(ARGS)
 
 bench: $(STAMP)  ## measure speed, precision and loading (ARGS= goes to python -m benchmarks)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,8 +1,12 @@
 """What several files share: a small model, real images, and a thread count that no test leaves changed."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own; what it starts shall keep to it too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

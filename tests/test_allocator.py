@@ -58,6 +58,7 @@ def test_whoever_has_set_the_allocator_is_left_alone(name):
 def test_programs_ask_for_it_before_they_do_anything(program, monkeypatch, capsys):
     asked = []
     module = sys.modules[program.__module__]
+    monkeypatch.setattr(sys, "argv", ["program"])  # Lightning wonders otherwise
     monkeypatch.setattr(module, "keep_freed_memory", lambda: asked.append(module))
     with pytest.raises(SystemExit):
         program(["--help"])
