@@ -64,16 +64,13 @@ def test_autocast_rounds_each_weight_once_a_chain(small_model, monkeypatch):
 
 @pytest.mark.parametrize(
     ("count", "limit", "chunks"),
-    # Generator passes of a batch of six that count as small; ten temperatures in equal chunks of at most so many.
-    [(10, 10.5, [10]), (10, 9.5, [5, 5]), (10, 4.5, [2] * 5), (10, 0.5, [1] * 10), (7, 6.5, [1] * 7), (1, 3.5, [1])],
+    # Latents side by side, for a batch of six; ten temperatures in equal chunks.
+    [(10, 60, [10]), (10, 59, [5, 5]), (10, 29, [2] * 5), (10, 5, [1] * 10), (7, 41, [1] * 7), (1, 20, [1])],
 )
-def test_on_a_cpu_as_many_temperatures_run_together_as_are_a_small_batch(
-    small_model, monkeypatch, count, limit, chunks
-):
-    model = small_model()
-    monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", int(limit * 6 * cost.forward_flops(model.generator)))
+def test_on_a_cpu_a_limited_number_of_latents_runs_together(small_model, monkeypatch, count, limit, chunks):
+    monkeypatch.setattr(chains_module, "LATENTS", limit)
     seen = record(monkeypatch, chains_module, "run", lambda kernel, density, z, noise, **_: len(z))
-    ends = sample(model, t=torch.linspace(0.1, 1, count))
+    ends = sample(small_model(), t=torch.linspace(0.1, 1, count))
     assert seen == chunks
     apart = small_model(temperature_chunk=1)
     torch.testing.assert_close(ends, sample(apart, t=torch.linspace(0.1, 1, count)), rtol=0, atol=1e-5)
@@ -143,22 +140,21 @@ def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model
 
 
 def test_steps_are_compiled_on_a_cpu_up_to_a_size_and_where_there_is_a_compiler(small_model, monkeypatch):
-    noise, limit = torch.zeros(20, 6, 8), cost.COMPILED_FLOPS
+    noise, limit = torch.zeros(20, 6, 8), cost.SMALL_BATCH_FLOPS
     blocks = {}
     for compile in ("auto", "on", "off"):
         for has_compiler in (True, False):
             monkeypatch.setattr(cost, "has_compiler", lambda has=has_compiler: has)
             model = small_model(compile=compile)
             model.chains.training_batch = 6
-            sizes = (100, cost.SMALL_BATCH_FLOPS, limit - 1, limit)
-            blocks[compile, has_compiler] = [model.chains._block(flops, 6, noise) for flops in sizes]
+            blocks[compile, has_compiler] = [model.chains._block(flops, 6, noise) for flops in (limit - 1, limit)]
     assert blocks == {
-        ("auto", True): [5, 1, 1, None],
-        ("auto", False): [None] * 4,
-        ("on", True): [5, 1, 1, 1],
-        ("on", False): [5, 1, 1, 1],
-        ("off", True): [None] * 4,
-        ("off", False): [None] * 4,
+        ("auto", True): [5, None],
+        ("auto", False): [None] * 2,
+        ("on", True): [5, 1],
+        ("on", False): [5, 1],
+        ("off", True): [None] * 2,
+        ("off", False): [None] * 2,
     }
 
 

@@ -15,11 +15,8 @@ from thermoebm.networks import Energy, Generator
 
 # Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
 # CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
-# and several steps compiled as one function save calls.
+# and steps compiled in blocks save calls. Above it the cost is convolutions, which a compiler leaves as they are.
 SMALL_BATCH_FLOPS = 10**8
-# Below this many a compiled step is faster on a CPU; above it the cost is convolutions, which the compiler does not
-# touch. `python -m benchmarks --only prior,posterior` measures both sides.
-COMPILED_FLOPS = 10**10
 # From this many on a GPU computes a step, two passes at 5e14 operations a second, for longer than about forty kernels
 # take to launch at 5 µs each. An estimate: `python -m benchmarks --ways compiled,graph` measures both sides.
 GRAPH_FLOPS = 10**11
