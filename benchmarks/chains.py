@@ -126,7 +126,7 @@ def _posterior(
     cores = torch.get_num_threads()
     chunks, ways = {1, (count + 1) // 2, count}, settings.ways
     if seconds(flops, settings) > settings.effort.seconds / 10:  # the one temperature tells what compiling does
-        chunks, ways = {1, count}, ways[:1]
+        chunks, ways = {1, (count + 1) // 2}, ways[:1]
     works: dict[Contestant, Callable[[], Tensor]] = {}
     for p in settings.precisions:
         works[Contestant(PEER, p, cores)] = partial(peer.posterior, x, temperatures, start, noise)
