@@ -131,7 +131,8 @@ def _posterior(
     for p in settings.precisions:
         works[Contestant(PEER, p, cores)] = partial(peer.posterior, x, temperatures, start, noise)
         for chunk in sorted(chunks):
-            for way in ways:
+            # On CUDA each compilation takes long, and all temperatures side by side is what training does.
+            for way in ways if settings.device.type == "cpu" or chunk == count else ways[:1]:
                 works[Contestant(way, p, cores, chunk)] = partial(ours, way, chunk)
     title = f"{name}, {'the ladder' if count > 1 else 'one temperature'}, {steps} steps"
     undriven = _undriven(start, noise, model.posterior_sampler.step_size)

@@ -19,6 +19,7 @@ def peak(work: Callable[[], Any], device: torch.device) -> int:
     oneDNN and MKL take for themselves is not seen.
     """
     if device.type == "cuda":
+        work()  # the libraries take their workspaces
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

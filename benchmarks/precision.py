@@ -44,12 +44,14 @@ def sample(model: LatentEBM, x: Tensor, name: str, counter: int = 0) -> Sampled:
             z = torch.cat([z_prior[None], model.sample_posterior(x, temperatures[1:], rng, z_prior=z_prior)])
             log_likelihood = torch.stack([model.likelihood.log_prob(x, z_t) for z_t in z])
         loss = model.objective(model, x, model.stream("precision gradient", counter), step=None).loss
-    gradients = {}
-    for network, module in (("energy", model.energy), ("generator", model.generator)):
-        found = torch.autograd.grad(
-            loss, list(module.parameters()), retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        gradients[network] = torch.cat([g.flatten() for g in found])
+        gradients = {}
+        # Its products are of the same precision, but a backward pass belongs outside autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            for network, module in (("energy", model.energy), ("generator", model.generator)):
+                found = torch.autograd.grad(
+                    loss, list(module.parameters()), retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+                gradients[network] = torch.cat([g.flatten() for g in found])
     return Sampled(z, log_likelihood, gradients)
 
 

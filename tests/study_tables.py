@@ -8,7 +8,8 @@ import torch
 from torchvision.utils import save_image
 
 from thermoebm.callbacks.pictures import image_grid
-from thermoebm.study.columns import IDENTITY, VARIANCES, regime
+from thermoebm.logged import VARIANCES
+from thermoebm.study.columns import IDENTITY, regime
 
 KERNEL, FRECHET = "KD[classifier:digits]", "FD[classifier:digits]"
 # The kernel distance of each regime is base + bend (v - vertex)² in the variance across parameters v, plus noise.

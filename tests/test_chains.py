@@ -1,7 +1,5 @@
 """How chains are run: whatever is chosen for speed, their ends are those of the plain way."""
 
-from types import SimpleNamespace
-
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -128,51 +126,27 @@ def test_a_small_energys_chain_takes_one_thread_and_gives_the_others_back(small_
     assert seen[-1] == (2, 2)
 
 
-@pytest.mark.parametrize(("steps", "block"), [(20, 5), (60, 5), (12, 4), (7, 1), (3, 3), (1, 1)])
-def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model, monkeypatch, steps, block):
-    model = small_model(compile="on")
-    model.chains.training_batch = 6
-    noise = torch.zeros(steps, 6, 8)
-    assert model.chains._block(100, 6, noise) == block
-    assert model.chains._block(100, 5, noise) is None  # another shape would be compiled anew
-    monkeypatch.setattr(cost, "SMALL_BATCH_FLOPS", 0)
-    assert model.chains._block(100, 6, noise) == 1
-
-
-def test_steps_are_compiled_on_a_cpu_up_to_a_size_and_where_there_is_a_compiler(small_model, monkeypatch):
-    noise, limit = torch.zeros(20, 6, 8), cost.SMALL_BATCH_FLOPS
-    blocks = {}
-    for compile in ("auto", "on", "off"):
-        for has_compiler in (True, False):
-            monkeypatch.setattr(cost, "has_compiler", lambda has=has_compiler: has)
-            model = small_model(compile=compile)
-            model.chains.training_batch = 6
-            blocks[compile, has_compiler] = [model.chains._block(flops, 6, noise) for flops in (limit - 1, limit)]
-    assert blocks == {
-        ("auto", True): [5, None],
-        ("auto", False): [None] * 2,
-        ("on", True): [5, 1],
-        ("on", False): [5, 1],
-        ("off", True): [None] * 2,
-        ("off", False): [None] * 2,
-    }
-
-
-def test_steps_are_replayed_as_graphs_on_cuda_where_launching_is_the_cost(small_model):
-    sizes, on_cuda = (100, cost.GRAPH_FLOPS - 1, cost.GRAPH_FLOPS), SimpleNamespace(device=torch.device("cuda"))
-    for compile, expected in {"auto": [True, True, False], "graph": [True] * 3, "on": [False] * 3}.items():
-        chains = small_model(compile=compile).chains
-        assert [chains._graph(flops, on_cuda) for flops in sizes] == expected
-        assert not any(chains._graph(flops, torch.zeros(2)) for flops in sizes)
-
-
-def test_what_is_replayed_is_decided_by_all_that_runs_side_by_side(small_model, monkeypatch):
-    """The energy's batch of a prior chain, and the generator's times the temperatures of a chunk."""
+def test_how_steps_are_run_is_decided_by_what_they_compute(small_model, monkeypatch):
+    """The energy's batch of a prior chain; the generator's, and the temperatures of a chunk, of a posterior chain."""
     model = small_model(temperature_chunk=5)
-    asked = record(monkeypatch, chains_module.Chains, "_graph", lambda chains, flops, z: flops)
+    asked = record(
+        monkeypatch, chains_module.Chains, "_compiled", lambda chains, flops, batch, noise, chunk=1: (flops, chunk)
+    )
+    used = record(monkeypatch, chains_module, "run", lambda *_, block, graph, **__: (block, graph))
     model.sample_prior(6, model.stream("test"))
     sample(model)
-    assert asked == [6 * cost.forward_flops(model.energy), 30 * cost.forward_flops(model.generator)]
+    assert asked == [(6 * cost.forward_flops(model.energy), 1), (6 * cost.forward_flops(model.generator), 5)]
+    assert used == [(None, False)] * 3
+
+
+def test_a_prior_chain_knows_no_autocast(small_model, monkeypatch):
+    """So that a callback outside autocast runs what training has compiled."""
+    seen = record(monkeypatch, chains_module, "run", lambda *_, **__: torch.is_autocast_enabled("cpu"))
+    model = small_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        model.sample_prior(6, model.stream("test"))
+        sample(model, t=T[:1])
+    assert seen == [False, True]
 
 
 class Reads(TorchDispatchMode, pl.Callback):

@@ -196,10 +196,13 @@ def test_lightning_leaves_the_order_alone_on_several_processes():
     ],
 )
 def test_images_are_resident_where_asked(resident, device, place):
-    """On the CPU nothing is copied; ``on`` moves them to any device (meta stands for one), ``auto`` to CUDA only."""
+    """On the CPU nothing is copied; ``on`` moves them, once, to any device (meta for one), ``auto`` to CUDA only."""
     data = Counted(batch_size=2, resident=resident)
     data.trainer = trainer_of(device)
-    for loader, images in ((data.train_dataloader(), data.train_images), (data.val_dataloader(), data.held_out_images)):
+    for make, images in ((data.train_dataloader, data.train_images), (data.val_dataloader, data.held_out_images)):
+        loader = make()
+        assert loader.dataset.images.shape == images.shape
+        assert loader.dataset.images is make().dataset.images
         assert loader.dataset.images.device.type == place
         assert (loader.dataset.images is images) == (place == "cpu")
         assert next(iter(loader)).device.type == place

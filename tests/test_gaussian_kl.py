@@ -41,6 +41,16 @@ def test_trapezium_and_difference_are_the_evidence(power, tilted):
     assert trapezium.item() < truth - 0.05
 
 
+def test_what_has_no_density_has_no_divergence():
+    """Not a number for the pair whose covariance is indefinite, and only for it; whichever of the two it is."""
+    mean, fine = torch.zeros(2, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(2, 2, 2)
+    indefinite = fine.clone()
+    indefinite[1, 0, 1] = indefinite[1, 1, 0] = 2
+    for divergence in (gaussian_kl(mean, indefinite, mean, fine), gaussian_kl(mean, fine, mean, indefinite)):
+        assert divergence[0] == 0
+        assert divergence[1].isnan()
+
+
 def test_kl_is_that_of_torch_distributions():
     torch.manual_seed(0)
     mean = torch.randn(2, 4, 5, dtype=torch.float64)

@@ -11,12 +11,12 @@ import yaml
 
 from tests.study_runs import CONFIG, NETWORK, contents, evaluated, make, metrics
 from tests.test_cli import SHORT, cli
+from thermoebm.settings import settings
 from thermoebm.study import collect as module
 from thermoebm.study.__main__ import main
 from thermoebm.study.collect import at_equal, collect, read_tables
 from thermoebm.study.columns import IDENTITY
 from thermoebm.study.published import published
-from thermoebm.study.settings import settings
 
 
 def test_a_row_for_each_epoch_and_one_for_the_run(tmp_path, capsys):

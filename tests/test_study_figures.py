@@ -8,7 +8,8 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from tests import study_tables
-from thermoebm.study.columns import IDENTITY, REGIMES, VARIANCES
+from thermoebm.logged import VARIANCES
+from thermoebm.study.columns import IDENTITY, REGIMES
 from thermoebm.study.figures import boxes, cost, curves, scatter, schedules, style, tables
 
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from tests import study_tables
+from thermoebm.logged import VARIANCES
 from thermoebm.study import figures
-from thermoebm.study.columns import VARIANCES
 from thermoebm.study.figures import style, tables
 
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from thermoebm.logged import VARIANCES
 from thermoebm.study import columns
-from thermoebm.study.columns import VARIANCES, is_extension, regime
+from thermoebm.study.columns import is_extension, regime
 from thermoebm.study.quadratic import fit
 
 

@@ -61,6 +61,7 @@ def quieten() -> None:
         ".*GPU available but not used.*",
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled.*",
     ):
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
-import pandas as pd
 from torch.utils.tensorboard.summary import hparams
 
 from thermoebm.callbacks.pictures import tensorboards
-from thermoebm.study.columns import VARIANCES, distance
-from thermoebm.study.settings import settings
+from thermoebm.logged import VARIANCES, distance
+from thermoebm.settings import settings
 
 _WORDS = ("dataset", "objective", "estimator")
 
@@ -21,7 +20,7 @@ class HParams(pl.Callback):
     of its own in a folder below.
 
     Args:
-        config: The run's whole config; see :func:`thermoebm.study.settings.settings`.
+        config: The run's whole config; see :func:`thermoebm.settings.settings`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -45,8 +44,8 @@ class HParams(pl.Callback):
 
 def final_metrics(logged: Iterable[str]) -> list[str]:
     """What the tab shows: loss, evidence, gradient variance by each definition, and kernel distances at N = ∞."""
-    table = pd.DataFrame(columns=list(logged))
+    names = list(logged)
     held_out = [name.replace("/", "/test/", 1) for name in VARIANCES.values()]
-    distances = [distance(table, "kernel", split) for split in ("train", "test")]
+    distances = [distance(names, "kernel", split) for split in ("train", "test")]
     measured = [*VARIANCES.values(), *held_out, *filter(None, distances)]
-    return ["train/loss", "val/loss", "val/evidence", *(name for name in measured if name in table)]
+    return ["train/loss", "val/loss", "val/evidence", *(name for name in measured if name in names)]

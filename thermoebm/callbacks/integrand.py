@@ -32,7 +32,8 @@ class IntegrandPlot(PictureCallback):
         objective = model.objective
         schedule = objective.schedule if isinstance(objective, ThermodynamicIntegration) else model.evidence_schedule
         x = held_out(trainer, model, self.count)
-        temperatures, expected = model.ladder(x, schedule, model.stream("integrand"))
+        with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains these are
+            temperatures, expected = model.ladder(x, schedule, model.stream("integrand"))
         return figure_image(integrand_figure(temperatures.cpu(), expected.mean(-1).cpu(), schedule.power))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -75,6 +76,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.shuffle = shuffle
         self.resident = resident
         self._splits: tuple[Split, Split] | None = None
+        self._on_device: dict[tuple[torch.device, int], Tensor] = {}
 
     # What a data set says of itself
 
@@ -217,7 +219,12 @@ class ImageDataModule(pl.LightningDataModule):
         """The images on the device that trains, if they are to be kept there."""
         device = self.trainer.strategy.root_device if self.trainer is not None else images.device
         resident = self.resident == "on" or (self.resident == "auto" and device.type == "cuda")
-        return images.to(device) if resident else images
+        if not resident:
+            return images
+        key = device, images.data_ptr()  # of either split: both are kept as long as this object
+        if key not in self._on_device:
+            self._on_device[key] = images.to(device)
+        return self._on_device[key]
 
     def _loader(self, images: Images, order: Order, drop_last: bool = False) -> DataLoader[Tensor]:
         return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ from thermoebm.threads import threads
 # Steps in one compiled function. On digits five take 0.6 (prior) and 0.9 (posterior) of the time of five functions of
 # one step; ten take hardly less than five, and twice as long to compile.
 BLOCK = 5
+# As CUDA graphs a launch for each block is what is left; an estimate, see cost.GRAPH_FLOPS.
+GRAPH_BLOCK = 20
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. They take
 # 0.5 to 0.97 of the time of one temperature after another, ten take as long as five.
 LATENTS = 400
@@ -72,10 +74,11 @@ class Chains:
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
         """Ends (B, d) of chains on p_α that start at z (B, d), with noise (K, B, d)."""
         flops = len(z) * self._energy_flops
-        block = None if differentiable else self._block(flops, len(z), noise)
+        block, graph = self._compiled(flops, len(z), noise)
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
-        run_prior = partial(run, block=block, graph=self._graph(flops, z), differentiable=differentiable)
-        with threads(1) if one_thread else contextlib.nullcontext():
+        # Energies know no autocast, but what is compiled is compiled again for it.
+        with torch.autocast(z.device.type, enabled=False), threads(1) if one_thread else contextlib.nullcontext():
+            run_prior = partial(run, block=block, graph=graph, differentiable=differentiable)
             return run_prior(self.prior_sampler, self.prior, z, noise)[0].z
 
     def run_posterior(
@@ -84,10 +87,10 @@ class Chains:
         """Ends (T, B, d) of chains on p_t, for images (B, C, H, W), t (T,), starts (T, B, d) and noise (K, T, B, d)."""
         likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
         flops = len(x) * self._generator_flops
-        block = None if differentiable else self._block(flops, len(x), noise)
 
         def ends(chunk: int) -> Tensor | None:
-            run_chunk = partial(run, block=block, graph=self._graph(chunk * flops, z), differentiable=differentiable)
+            block, graph = self._compiled(flops, len(x), noise, chunk)
+            run_chunk = partial(run, block=block, graph=graph, differentiable=differentiable)
             parts = []
             try:
                 for t, start, steps in zip(
@@ -109,20 +112,25 @@ class Chains:
             )
         return result
 
-    def _block(self, flops: int, batch: int, noise: Tensor) -> int | None:
-        """How many steps of so much work are compiled as one function, or None."""
+    def _compiled(self, flops: int, batch: int, noise: Tensor, chunk: int = 1) -> tuple[int | None, bool]:
+        """How many steps are compiled as one function, None for not at all, and whether these become CUDA graphs.
+
+        Args:
+            flops: Operations of one pass of a batch through the network.
+            batch: Images or latents in a batch.
+            noise: Of the chain, (K, ...).
+            chunk: Batches side by side.
+        """
         if self.compile == "off" or batch != self.training_batch:
-            return None
+            return None, False
         on_cuda = noise.device.type == "cuda"
         calls_cost = on_cuda or flops < cost.SMALL_BATCH_FLOPS
         if self.compile == "auto" and not (on_cuda or (calls_cost and cost.has_compiler())):
-            return None
-        return _largest_divisor(len(noise), BLOCK) if calls_cost else 1
-
-    def _graph(self, flops: int, z: Tensor) -> bool:
-        """Whether compiled steps of so much work are replayed as CUDA graphs."""
-        pays = self.compile == "graph" or (self.compile == "auto" and flops < cost.GRAPH_FLOPS)
-        return pays and z.device.type == "cuda"
+            return None, False
+        pays = self.compile == "graph" or (self.compile == "auto" and chunk * flops < cost.GRAPH_FLOPS)
+        graph = on_cuda and pays
+        most = GRAPH_BLOCK if graph else BLOCK if calls_cost else 1
+        return _largest_divisor(len(noise), most), graph
 
     def _chunk(self, count: int, x: Tensor) -> int:
         """How many of so many temperatures run side by side: all chunks are alike, so that one shape is compiled."""

@@ -15,14 +15,20 @@ def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance
         covariance_p, covariance_q: (..., d, d), positive definite.
 
     Returns:
-        Divergence (...), in nats.
+        Divergence (...), in nats; not a number where a covariance is not positive definite.
     """
-    factor_p, factor_q = torch.linalg.cholesky(covariance_p), torch.linalg.cholesky(covariance_q)
+    factor_p, factor_q = _cholesky(covariance_p), _cholesky(covariance_q)
     ratio = torch.linalg.solve_triangular(factor_q, factor_p, upper=False)
     shift = torch.linalg.solve_triangular(factor_q, (mean_q - mean_p).unsqueeze(-1), upper=False)
     log_determinants = [factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) for factor in (factor_q, factor_p)]
     quadratic = ratio.square().sum((-2, -1)) + shift.square().sum((-2, -1)) - mean_p.shape[-1]
     return log_determinants[0] - log_determinants[1] + quadratic / 2
+
+
+def _cholesky(covariance: Tensor) -> Tensor:
+    """Without torch's own check, for which a host would wait for its device."""
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    return factor.where(info[..., None, None] == 0, torch.nan)
 
 
 @dataclass(frozen=True)

@@ -121,31 +121,39 @@ def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple
 
 
 class _CompiledSteps:
-    """``_steps`` compiled for static shapes, or ``_steps`` itself once the compiler has failed on this machine."""
+    """``_steps`` compiled for static shapes, as CUDA graphs or not.
+
+    What has failed once on this machine is not tried again: without graphs there are compiled steps, without these
+    ``_steps`` itself.
+
+    Attributes:
+        working: Whether with graphs -> the compiled function.
+    """
 
     instance: "_CompiledSteps"
 
     def __init__(self) -> None:
-        self.compiled = {
-            graph: torch.compile(_steps, dynamic=False, mode="reduce-overhead" if graph else None)
-            for graph in (False, True)
-        }
-        self.failed = False
+        modes = {False: None, True: "reduce-overhead"}
+        self.working = {graph: torch.compile(_steps, dynamic=False, mode=mode) for graph, mode in modes.items()}
 
     def __call__(self, graph: bool, *args: Any) -> tuple[Any, Any]:
-        if self.failed:
+        graph = graph and True in self.working
+        if graph not in self.working:
             return _steps(*args)
         try:
-            return self.compiled[graph](*args)
+            # Within a distributed step the compiler would split its graph where gradients are exchanged: here are none.
+            with torch._dynamo.config.patch(optimize_ddp=False):
+                return self.working[graph](*args)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
             result = _steps(*args)  # a fault of the density itself is raised here, by its own name
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            without = "without CUDA graphs" if graph else "uncompiled"
             rank_zero_warn(
-                f"torch.compile failed ({reason}): sampling goes on uncompiled, which is slower but the same."
+                f"torch.compile failed ({reason}): sampling goes on {without}, which is slower but the same."
             )
-            self.failed = True
+            del self.working[graph]
             return result
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from thermoebm.logged import VARIANCES, distance
 from thermoebm.study import checks, statistics
 from thermoebm.study.checks import LARGE_POWERS, SMALL_POWERS, VANILLA, Outcome, Relevant, Test, Untestable
-from thermoebm.study.columns import IDENTITY, REGIMES, VARIANCES, distance
+from thermoebm.study.columns import IDENTITY, REGIMES
 from thermoebm.study.statistics import Result
 
 COLUMNS = [
@@ -135,7 +136,7 @@ def _verdict(favours: float, irrelevant: bool, p: float) -> str:
 def _rows(claim: Claim, dataset: str, runs: pd.DataFrame, relevant: Relevant, split: str) -> list[dict[str, Any]]:
     present = runs.dropna(axis=1, how="all")
     variances = {name: column for name, column in VARIANCES.items() if column in present} or {"": ""}
-    kernel = next(filter(None, (distance(present, "kernel", s) for s in (split, "test", "train"))), "")
+    kernel = next(filter(None, (distance(present.columns, "kernel", s) for s in (split, "test", "train"))), "")
     rows = []
     for variance, column in variances.items() if claim.of != "distance" else [("", "")]:
         # Where a claim is about both, the variance is called x.

@@ -1,7 +1,8 @@
 """The names of what a study's tables hold, and the few groupings that claims, figures and page share.
 
 ``results.csv`` has a row for each run and epoch, ``final.csv`` one for each run. Both begin with :data:`IDENTITY`; then
-come the names that a run logs (``gradient_variance/...``, ``fidelity/...``, ``val/...``, ``cost/...``).
+come the names that a run logs (``gradient_variance/...``, ``fidelity/...``, ``val/...``, ``cost/...``;
+:mod:`thermoebm.logged`).
 """
 
 import pandas as pd
@@ -31,13 +32,6 @@ WORDS = (
     *("status", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder"),
 )
 
-#: Which variance of the gradient -> its column. (The first is the report's; see thermoebm/gradients.py.)
-VARIANCES = {
-    "across parameters": "gradient_variance/across_parameters/both",
-    "per parameter": "gradient_variance/per_parameter/total/both",
-    "per parameter, normalised": "gradient_variance/per_parameter/normalised/both",
-}
-
 #: Regimes of the report's figures 5, 10, 18 and 19, in the order in which they are shown.
 REGIMES = ("vanilla", "0 < p ≤ 1", "p > 1")
 
@@ -52,21 +46,3 @@ def regime(table: pd.DataFrame) -> pd.Series:
 def is_extension(table: pd.DataFrame) -> pd.Series:
     """Whether a row varies something besides batch size and power, as in the report's figure 6."""
     return ~table["group"].isin(["batch", "power"])
-
-
-def distance(table: pd.DataFrame, kind: str, split: str = "test") -> str | None:
-    """The column of an extrapolated distance to real images, or None if the table has none.
-
-    Args:
-        table: With columns such as ``fidelity/test/KD[classifier:digits]_inf`` or ``fidelity/test/KID_inf``.
-        kind: ``kernel`` (KID or KD with the cubic kernel, else with the report's own) or ``frechet`` (FID or FD, else
-            what the report's code has under that name, which is no Fréchet distance).
-        split: ``test`` or ``train``: the real images that samples are compared with.
-    """
-    stems = {"kernel": ("KID", "KD", "KID-rbf", "KD-rbf"), "frechet": ("FID", "FD", "pseudo-FID")}[kind]
-    for stem in stems:
-        for column in table.columns:
-            name = column.removeprefix(f"fidelity/{split}/")
-            if name != column and name.endswith("_inf") and name.removesuffix("_inf").split("[")[0] == stem:
-                return column
-    return None

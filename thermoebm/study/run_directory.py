@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from thermoebm.settings import at, settings
 from thermoebm.study import folder
 from thermoebm.study.columns import IDENTITY
-from thermoebm.study.settings import at, settings
 
 # Metrics of single tensors, as in gradient_variance/per_parameter/total/energy.layers.0.weight.
 _OF_A_TENSOR = re.compile(r"gradient_variance/.*/\w+\.")

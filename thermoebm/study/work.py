@@ -14,8 +14,8 @@ from thermoebm.callbacks.cost import count_flops
 from thermoebm.cost import Flops
 from thermoebm.gradient_draws import draw_gradient
 from thermoebm.modules import LatentEBM
+from thermoebm.settings import settings
 from thermoebm.study.definitions import Cell, Run
-from thermoebm.study.settings import settings
 
 # Images in the batch that operations are counted on: they are in proportion to it.
 _COUNTED = 2

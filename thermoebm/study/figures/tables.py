@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from thermoebm import logged
+from thermoebm.logged import VARIANCES
 from thermoebm.study import columns
 from thermoebm.study.collect import read_table
-from thermoebm.study.columns import REGIMES, VARIANCES, WORDS
+from thermoebm.study.columns import REGIMES, WORDS
 from thermoebm.study.published import published as results_of_the_report
 
 SOURCE = "Source: Raj & Girolami 2024, raw results, final epoch (50)."
@@ -78,7 +80,7 @@ class Study:
 
     def distance(self, table: pd.DataFrame, kind: str, split: str = "test") -> str | None:
         """The column of a distance that a table has numbers of, or None."""
-        return columns.distance(table.dropna(axis="columns", how="all"), kind, split)
+        return logged.distance(table.dropna(axis="columns", how="all").columns, kind, split)
 
 
 def has(table: pd.DataFrame, column: str) -> bool:

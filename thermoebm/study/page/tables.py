@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from thermoebm.study.columns import VARIANCES, WORDS, distance
+from thermoebm.logged import VARIANCES, distance
+from thermoebm.study.columns import WORDS
 
 #: What the words for the state of a run and for a verdict look like: good, bad or (all others) open.
 MARKS = {"holds": "good", "done": "good", "does not hold": "bad", "failed": "bad"}
@@ -61,7 +62,7 @@ def distances(table: pd.DataFrame) -> dict[str, str]:
         column: f"{name} distance ({split})"
         for kind, name in (("kernel", "kernel"), ("frechet", "Fréchet"))
         for split in ("train", "test")
-        if (column := distance(table, kind, split))
+        if (column := distance(table.columns, kind, split))
     }
 
 
