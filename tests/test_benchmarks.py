@@ -11,7 +11,7 @@ from benchmarks import __main__ as program
 from benchmarks import precision, report
 from benchmarks.chains import Chain, Contestant, _row, deviation
 from benchmarks.growth import exponent
-from benchmarks.measure import Effort, Timing, figure, interleave
+from benchmarks.measure import Effort, Group, Timing, figure, interleave
 from benchmarks.memory import peak
 from benchmarks.models import NETWORKS, build, images
 from benchmarks.peer import Peer
@@ -110,6 +110,13 @@ def test_a_wrong_chain_is_an_exit_status(tmp_path, monkeypatch, capsys):
     assert "the ladder" in capsys.readouterr().err
 
 
+def test_what_could_not_be_run_is_an_exit_status(tmp_path, monkeypatch, capsys):
+    group = Group("prior", "d 3", {}, [{"way": "compiled", "error": "RuntimeError: no compiler"}])
+    monkeypatch.setitem(program.SECTIONS, "prior", lambda settings: iter([group]))
+    assert program.main(["--quick", "--only", "prior", "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 1
+    assert "Could not be run: d 3 (RuntimeError: no compiler)." in capsys.readouterr().err
+
+
 def test_a_section_or_device_that_is_not_there_is_told():
     with pytest.raises(SystemExit, match="does not know speed; choose from prior, posterior"):
         program.main(["--only", "speed"])
@@ -180,6 +187,20 @@ def test_peak_memory_counts_what_lives_at_once():
         return c + 1
 
     assert peak(work, CPU) == pytest.approx(3 * 2**22, rel=1e-4)
+
+
+def test_gradients_of_a_precision_are_those_that_training_takes():
+    """The loss under autocast and the backward pass outside of it, as Lightning has it."""
+    model, x = build(NETWORKS["digits"], CPU, batch=4), images(NETWORKS["digits"], CPU, 4)
+    model.prior_sampler.num_steps = model.posterior_sampler.num_steps = 2
+    found = precision.sample(model, x, "bfloat16").gradients
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.objective(model, x, model.stream("precision gradient", 0), step=None).loss
+    loss.backward()
+    for network in ("energy", "generator"):
+        taken = torch.cat([p.grad.flatten() for p in getattr(model, network).parameters()])
+        assert taken.any()
+        assert torch.equal(found[network], taken)
 
 
 def test_precision_tells_a_model_from_itself(tmp_path, capsys):

@@ -241,9 +241,15 @@ def test_integrand_is_drawn_at_the_temperatures_of_the_objective_if_it_has_any(s
     objective = ThermodynamicIntegration("endpoints", PowerLaw(3)) if own else MaximumLikelihood()
     model = small_model(objective=objective, evidence_schedule=PowerLaw(4))
     ladder, seen = model.ladder, []
-    model.ladder = lambda x, schedule, rng: seen.append((len(x), schedule)) or ladder(x, schedule, rng)
-    fit(model, IntegrandPlot(1, count=7), num_sanity_val_steps=1, check_val_every_n_epoch=2)
-    assert seen[-1] == (7, PowerLaw(3 if own else 4))
+
+    def watched(x, schedule, rng):
+        seen.append((len(x), schedule, torch.is_autocast_enabled("cpu")))
+        return ladder(x, schedule, rng)
+
+    model.ladder = watched
+    precision = {"precision": "bf16-mixed" if own else "32-true"}  # the picture's is that of training
+    fit(model, IntegrandPlot(1, count=7), num_sanity_val_steps=1, check_val_every_n_epoch=2, **precision)
+    assert seen[-1] == (7, PowerLaw(3 if own else 4), own)
     assert pixels(tmp_path / "integrand" / "epoch-0001.png").shape == (420, 640, 3)
 
 

@@ -41,12 +41,13 @@ def test_trapezium_and_difference_are_the_evidence(power, tilted):
     assert trapezium.item() < truth - 0.05
 
 
-def test_what_has_no_density_has_no_divergence():
-    """Not a number for the pair whose covariance is indefinite, and only for it; whichever of the two it is."""
+@pytest.mark.parametrize("correlation", [1.0, 2.0])
+def test_what_has_no_density_has_no_divergence(correlation):
+    """Not a number for the pair with a covariance that is singular or indefinite, and only for it."""
     mean, fine = torch.zeros(2, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(2, 2, 2)
-    indefinite = fine.clone()
-    indefinite[1, 0, 1] = indefinite[1, 1, 0] = 2
-    for divergence in (gaussian_kl(mean, indefinite, mean, fine), gaussian_kl(mean, fine, mean, indefinite)):
+    irregular = fine.clone()
+    irregular[1, 0, 1] = irregular[1, 1, 0] = correlation
+    for divergence in (gaussian_kl(mean, irregular, mean, fine), gaussian_kl(mean, fine, mean, irregular)):
         assert divergence[0] == 0
         assert divergence[1].isnan()
 
