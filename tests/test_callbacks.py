@@ -22,7 +22,6 @@ from thermoebm.callbacks import (
     SampleGrid,
     ZeroGradientAlarm,
 )
-from thermoebm.callbacks.integrand import integrand_figure
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.data import Digits
 from thermoebm.modules import LatentEBM
@@ -225,17 +224,6 @@ def test_drawing_does_not_change_what_is_learned(small_model, fit):
     assert all(torch.equal(w, weights[0]) for w in weights)
 
 
-def test_integrand_figure_draws_the_ladder_and_its_numbers():
-    """The line is (t, E), and the title has the trapezium and both Riemann sums as numpy computes them."""
-    t, e = np.linspace(0, 1, 6) ** 3, np.array([-900.0, -310.0, -120.0, -40.0, -11.5, 3.25])
-    (axes,) = integrand_figure(torch.tensor(t), torch.tensor(e), power=3).axes
-    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([t, e], 1))
-    numbers = [float(n) for n in re.findall(r"(?:=|trapezium|sum) (-?[\d.]+)", axes.get_title())]
-    area = float(((e[1:] + e[:-1]) / 2 * np.diff(t)).sum())
-    expected = [3, area, float((e[:-1] * np.diff(t)).sum()), float((e[1:] * np.diff(t)).sum())]
-    np.testing.assert_allclose(numbers, expected, atol=0.05 + 1e-9)
-
-
 @pytest.mark.parametrize("own", [True, False])
 def test_integrand_is_drawn_at_the_temperatures_of_the_objective_if_it_has_any(small_model, fit, tmp_path, own):
     objective = ThermodynamicIntegration("endpoints", PowerLaw(3)) if own else MaximumLikelihood()
@@ -260,7 +248,7 @@ def test_intervals_below_one_are_refused(make):
 
 
 def test_progress_ends_with_all_steps_and_the_last_loss(small_model, fit, capsys):
-    """Four of four steps, and a loss that is the one logged."""
+    """And a loss that is the one logged."""
     trainer = fit(small_model(), Progress(), max_epochs=2)
     last = re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
     assert " 4/4 " in last

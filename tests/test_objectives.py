@@ -8,6 +8,7 @@ import torch
 from tests.oracle import LinearGaussian, flat
 from thermoebm import evidence
 from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration
+from thermoebm.objectives.maximum_likelihood import contrast
 from thermoebm.schedules import PowerLaw
 
 ESTIMATORS = ["endpoints", "contrastive", "detached"]
@@ -100,6 +101,21 @@ def test_maximum_likelihood_is_exact_and_has_no_nll(tilted):
     mean, error, nll = estimate(MaximumLikelihood(), oracle)
     assert_agrees(mean, error, exact_gradient(oracle))
     assert nll.isnan().all()
+
+
+def test_energies_in_a_loss_stay_in_float32_under_autocast(small_model):
+    """Value and gradient of the contrast are float32's, bit by bit; those in bfloat16 are others."""
+    model = small_model()
+    z_posterior, z_prior = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value, energies = contrast(model, z_posterior, z_prior)
+            rounded = model.energy(z_posterior).mean()
+        gradient = torch.autograd.grad(value, list(model.energy.parameters()))
+        found.append(torch.cat([value.view(1), *(e.view(1) for e in energies.values()), flat(gradient)]))
+    assert torch.equal(*found)
+    assert rounded != energies["energy_posterior"]
 
 
 def test_endpoints_samples_the_inner_rungs_at_every_nth_step_only():

@@ -79,10 +79,14 @@ class TiltedPrior(Density):
         self.energy = energy
         self.reference = reference
 
+    def tilt(self, z: Tensor) -> Tensor:
+        """f_α(z), in the precision of z under autocast too; (..., d) -> (...)."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self.energy(z)
+
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density without -log Z_α."""
-        with torch.autocast(z.device.type, enabled=False):
-            return self.energy(z) + self.reference.log_prob(z)
+        return self.tilt(z) + self.reference.log_prob(z)
 
     def parameters(self) -> list[nn.Parameter]:
         return _parameters(self.energy)

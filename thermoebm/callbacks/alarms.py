@@ -95,7 +95,7 @@ class EnergyAlarm(pl.Callback):
         with torch.no_grad():
             reference = pl_module.sample_reference((count,), rng)
             z = pl_module.sample_prior(count, rng)
-            tilt = (pl_module.energy(z).mean() - pl_module.energy(reference).mean()).item()
+            tilt = (pl_module.prior.tilt(z).mean() - pl_module.prior.tilt(reference).mean()).item()
             mean_square = z.square().mean().item() / pl_module.reference.sigma**2
         pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square}, sync_dist=True)
         limit = self.largest_mean_square

@@ -6,14 +6,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from thermoebm.densities import GaussianLikelihood
-from thermoebm.networks import Energy
+from thermoebm.densities import GaussianLikelihood, TiltedPrior
 
 
 class Model(Protocol):
     """The part of a latent variable model that objectives use."""
 
-    energy: Energy
+    prior: TiltedPrior
     likelihood: GaussianLikelihood
 
     def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:

@@ -10,14 +10,14 @@ def contrast(model: Model, z_posterior: Tensor, z_prior: Tensor) -> tuple[Tensor
     """E_{p_1}[f_α] - E_{p_α}[f_α] at fixed samples, whose gradient is the report's equation 7.
 
     Args:
-        model: The model that holds f_α.
+        model: The model whose prior has f_α.
         z_posterior: Samples of the posterior (B, d).
         z_prior: Samples of the tilted prior (B, d).
 
     Returns:
         The contrast, a scalar in nats, and both energies as diagnostics.
     """
-    positive, negative = model.energy(z_posterior).mean(), model.energy(z_prior).mean()
+    positive, negative = model.prior.tilt(z_posterior).mean(), model.prior.tilt(z_prior).mean()
     return positive - negative, {"energy_posterior": positive.detach(), "energy_prior": negative.detach()}
 
 
