@@ -177,6 +177,32 @@ def test_what_is_replayed_stays_when_the_next_chain_is_run(monkeypatch):
         assert torch.equal(end, run(ULA(0.1, 6), GaussianPrior(), start, noise)[0].z)
 
 
+def test_chains_within_a_distributed_step_are_compiled_as_elsewhere(tmp_path):
+    """The compiler would split them at the buckets of gradients, and here fail on buckets so small: with a warning."""
+    oracle = LinearGaussian()
+    start, noise, density = (
+        torch.zeros(9, 3, dtype=DTYPE),
+        torch.randn(4, 9, 3, dtype=DTYPE),
+        oracle.power_posterior(0.5, 9),
+    )
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy, self.generator = oracle.energy, oracle.generator
+
+        def forward(self, block):
+            return run(ULA(0.02, 4), density, start, noise, block=block)[0].z
+
+    torch.compiler.reset()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        step = torch.nn.parallel.DistributedDataParallel(Step(), bucket_cap_mb=1e-3)
+        torch.testing.assert_close(step(2), step(None), rtol=0, atol=1e-10)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_a_failing_compiler_costs_a_warning_and_nothing_else(monkeypatch):
     """Without graphs there are compiled steps, without these eager ones; what has failed is not tried again."""
     tried = []
