@@ -193,6 +193,7 @@ def test_gradients_of_a_precision_are_those_that_training_takes():
     """The loss under autocast and the backward pass outside of it, as Lightning has it."""
     model, x = build(NETWORKS["digits"], CPU, batch=4), images(NETWORKS["digits"], CPU, 4)
     model.prior_sampler.num_steps = model.posterior_sampler.num_steps = 2
+    model.chains.compile = "off"
     found = precision.sample(model, x, "bfloat16").gradients
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.objective(model, x, model.stream("precision gradient", 0), step=None).loss
