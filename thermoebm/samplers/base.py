@@ -90,8 +90,10 @@ def run(
             return _steps(kernel, density, state, noise)
         if graph:  # what the last chain left in the graphs' memory may be written over
             torch.compiler.cudagraph_mark_step_begin()
-        for part in noise.split(block):
-            state, info = _CompiledSteps.instance(graph, kernel, density, state, part)
+        # Within a distributed step the compiler would split its graph where gradients are exchanged: here are none.
+        with torch._dynamo.config.patch(optimize_ddp=False):
+            for part in noise.split(block):
+                state, info = _CompiledSteps.instance(graph, kernel, density, state, part)
         return tree_map_only(Tensor, Tensor.clone, (state, info)) if graph else (state, info)
 
 
@@ -141,9 +143,7 @@ class _CompiledSteps:
         if graph not in self.working:
             return _steps(*args)
         try:
-            # Within a distributed step the compiler would split its graph where gradients are exchanged: here are none.
-            with torch._dynamo.config.patch(optimize_ddp=False):
-                return self.working[graph](*args)
+            return self.working[graph](*args)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
