@@ -1,6 +1,6 @@
 """How good is a trained model? python evaluate.py --checkpoint runs/digits/0/checkpoints/last.ckpt --output out"""
 
-from thermoebm.evaluation_cli import main
+from thermoebm.cli.evaluate import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Trains, validates, tests and samples: ``python train.py fit --config configs/digits.yaml``."""
 
-from thermoebm.cli import CLI
+from thermoebm.cli.train import CLI
 
 if __name__ == "__main__":
     CLI()

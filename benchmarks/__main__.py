@@ -22,7 +22,7 @@ from benchmarks.growth import growth
 from benchmarks.measure import Effort, Group, Settings, precisions, ways
 from benchmarks.models import NETWORKS
 from benchmarks.training import training
-from thermoebm.allocator import keep_freed_memory
+from thermoebm.runtime.allocator import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
     "prior": prior,

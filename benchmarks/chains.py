@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.measure import Group, Settings, Timing, interleave, limit_facts, limits, precision
 from benchmarks.models import BATCH, NETWORKS, SCHEDULE, GivenNoise, build, images
 from benchmarks.peer import Peer
-from thermoebm.threads import threads
+from thermoebm.runtime.threads import threads
 
 PEER = "peer"
 # Way to run a chain -> the model's field `compile`.

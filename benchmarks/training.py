@@ -15,11 +15,11 @@ from benchmarks.measure import Group, Settings, figure, synchronise
 from benchmarks.measure import precision as products_in
 from benchmarks.memory import peak
 from benchmarks.models import BATCH, NETWORKS, OBJECTIVES, SCHEDULE, Networks, build, images, objective
-from thermoebm.cost import choose_threads
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.modules import LatentEBM
-from thermoebm.terminal import quieten
-from thermoebm.threads import threads
+from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.terminal import quieten
+from thermoebm.runtime.threads import threads
 
 PHASES = ("sampling", "backward", "optimiser", "logging", "loading")
 

@@ -73,7 +73,7 @@ def small_model() -> Callable[..., LatentEBM]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last checkpoint of a run of one epoch on digits, without the rest of its run."""
-    from tests.test_cli import SHORT, cli
+    from tests.cli.test_train import SHORT, cli
 
     folder = tmp_path_factory.mktemp("checkpoint")
     cli("fit", *SHORT, "--trainer.check_val_every_n_epoch", 1, "--runs", folder / "runs")

@@ -5,7 +5,7 @@ import io
 import pytest
 import yaml
 
-from tests.test_cli import ROOT, cli
+from tests.cli.test_train import ROOT, cli
 
 CONFIGS = ROOT / "configs"
 

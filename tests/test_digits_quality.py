@@ -2,17 +2,16 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.digits_quality import quality
+from tests import ROOT
 from thermoebm import runs
 from thermoebm.data import Digits
 
-ROOT = Path(__file__).parents[1]
 DIGITS = ["--config", "configs/digits.yaml"]
 # The measurements of the first change no training: the second does without.
 WITHOUT = [

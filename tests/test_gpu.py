@@ -12,7 +12,7 @@ from benchmarks import __main__ as benchmarks
 from tests.oracle import LinearGaussian
 from thermoebm.callbacks import GradientVariance
 from thermoebm.callbacks.alarms import ZeroGradientAlarm
-from thermoebm.cli import CLI
+from thermoebm.cli.train import CLI
 from thermoebm.data import Digits
 from thermoebm.densities import GaussianPrior, PowerPosterior, TiltedPrior
 from thermoebm.modules import LatentEBM

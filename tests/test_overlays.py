@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from tests.test_cli import ROOT, SHORT, cli
+from tests.cli.test_train import ROOT, SHORT, cli
 from thermoebm.callbacks import GenerationMetrics, IntegrandPlot, ReconstructionGrid, SampleGrid
 from thermoebm.networks import EnergyMLP, _TrainedStatistics
 from thermoebm.objectives import GaussianKL, MaximumLikelihood, ThermodynamicIntegration

@@ -4,14 +4,13 @@ import re
 import shutil
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
 import thermoebm
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -108,7 +107,7 @@ def test_ci_installs_a_browser_where_there_is_none_and_does_without(tmp_path, br
 
 def test_no_file_is_long():
     """About 250 lines is the limit of CONTRIBUTING.md."""
-    files = [*(ROOT / "thermoebm").rglob("*.py"), *(ROOT / "tests").glob("*.py"), *ROOT.glob("*.py")]
+    files = [*(ROOT / "thermoebm").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.py")]
     lengths = {file.name: len(file.read_text().splitlines()) for file in files}
     assert len(lengths) > 20
     assert {name: length for name, length in lengths.items() if length > 265} == {}

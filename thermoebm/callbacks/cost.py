@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
-from thermoebm.cost import Flops, peak_memory
-from thermoebm.gradient_draws import draw_gradient
+from thermoebm.gradients.draws import draw_gradient
 from thermoebm.modules import LatentEBM
-from thermoebm.units import scaled, short
+from thermoebm.runtime.cost import Flops, peak_memory
+from thermoebm.runtime.units import scaled, short
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Spent:
 
     Args:
         steps, images: How many.
-        flops: Floating-point operations, nominal: see :class:`thermoebm.cost.Flops`.
+        flops: Floating-point operations, nominal: see :class:`thermoebm.runtime.cost.Flops`.
         seconds: Of each phase: see :class:`thermoebm.callbacks.phases.Phases`.
     """
 
@@ -57,7 +57,7 @@ class Cost(pl.Callback):
         cost/seconds                of training, without what callbacks and validation took
         cost/seconds/PHASE          its parts: ``loading``, ``sampling``, ``backward``, ``optimizer``, ``rest``
         cost/seconds_measuring      of callbacks and validation, since the epoch before was logged
-        cost/peak_memory            bytes, so far: see :func:`thermoebm.cost.peak_memory`; of the largest process
+        cost/peak_memory            bytes, so far: :func:`thermoebm.runtime.cost.peak_memory`; of the largest process
 
     The first epoch has the compilation of the Langevin steps in its ``sampling``.
 

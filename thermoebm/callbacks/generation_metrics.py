@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from thermoebm import generation, randomness
 from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.callbacks.splits import SplitName
@@ -16,7 +15,8 @@ from thermoebm.metrics.extrapolation import Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.kernels import KernelName, kernel
 from thermoebm.metrics.summary import summarise
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import LatentEBM, generation
+from thermoebm.runtime import randomness
 
 
 class GenerationMetrics(pl.Callback):

@@ -14,10 +14,17 @@ from torch.utils.data import DataLoader
 from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorboards
 from thermoebm.callbacks.splits import SplitName
-from thermoebm.gradient_draws import measure
-from thermoebm.gradients import Decomposition, Design, Estimate, RunningNoiseScale, across_parameters, networks
+from thermoebm.gradients.draws import measure
+from thermoebm.gradients.moments import Gradient
+from thermoebm.gradients.statistics import (
+    Decomposition,
+    Design,
+    Estimate,
+    RunningNoiseScale,
+    across_parameters,
+    networks,
+)
 from thermoebm.modules import LatentEBM
-from thermoebm.moments import Gradient
 
 Report = dict[str, dict[str, Estimate]]
 

@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 from torch.utils.tensorboard.summary import hparams
 
 from thermoebm.callbacks.pictures import tensorboards
-from thermoebm.logged import VARIANCES, distance
-from thermoebm.settings import settings
+from thermoebm.runs.logged import VARIANCES, distance
+from thermoebm.runs.settings import settings
 
 _WORDS = ("dataset", "objective", "estimator")
 
@@ -20,7 +20,7 @@ class HParams(pl.Callback):
     of its own in a folder below.
 
     Args:
-        config: The run's whole config; see :func:`thermoebm.settings.settings`.
+        config: The run's whole config; see :func:`thermoebm.runs.settings.settings`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from thermoebm import runs
-from thermoebm.loggers import MetricsCSV
-from thermoebm.terminal import say, tensorboard_command
+from thermoebm.runs.loggers import MetricsCSV
+from thermoebm.runtime.terminal import say, tensorboard_command
 
 
 class RunDirectory(pl.Callback):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from thermoebm import cache
 from thermoebm.data.batches import Images, Order, Shuffle, as_is
+from thermoebm.runtime import cache
 
 # Part of the name of what is kept on disk: raise it when pixels come out differently.
 _VERSION = 2
@@ -28,8 +28,8 @@ class ImageDataModule(pl.LightningDataModule):
     """Training and held-out images; one batch is a tensor (B, C, H, W), float32 in [-1, 1].
 
     A data set is read and decoded once, and kept as uint8 in memory and in the cache on disk (see
-    :mod:`thermoebm.cache`). Labels are never needed for training. Training drops the last partial batch, so that
-    compiled code sees one shape.
+    :mod:`thermoebm.runtime.cache`). Labels are never needed for training. Training drops the last partial batch, so
+    that compiled code sees one shape.
 
     Args:
         root: The folder of the data set's files, or the file.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from thermoebm import randomness
+from thermoebm.runtime import randomness
 
 Shuffle = Literal["each_epoch", "once", "never"]
 

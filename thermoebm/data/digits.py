@@ -2,9 +2,9 @@
 
 import torch
 
-from thermoebm import randomness
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.files import resized
+from thermoebm.runtime import randomness
 
 
 class Digits(ImageDataModule):

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from thermoebm.cache import one_at_a_time
+from thermoebm.runtime.cache import one_at_a_time
 
 # Seconds without a byte after which a server is given up; sockets by themselves would wait for ever.
 _PATIENCE = 30

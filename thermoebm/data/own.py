@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 
-from thermoebm import randomness
 from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.decode import Crop, Decoded, Picture, complaint, decode_first
 from thermoebm.data.files import stamp
 from thermoebm.data.listing import pictures_below, pictures_in, printable
+from thermoebm.runtime import randomness
 
 Pictures = dict[PurePosixPath, Picture]
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import thermoebm.data
-from thermoebm import cache, randomness
 from thermoebm.data import ImageDataModule
-from thermoebm.threads import threads
+from thermoebm.runtime import cache, randomness
+from thermoebm.runtime.threads import threads
 
 # Whatever changes the weights is part of the name under which they are kept.
 _RECIPE = {"version": 3, "steps": 400, "batch": 100, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0}

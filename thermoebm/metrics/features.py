@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thermoebm import cache
 from thermoebm.data import ImageDataModule
 from thermoebm.metrics import classifier
 from thermoebm.metrics.fidelity import check_features
 from thermoebm.metrics.inception import Inception
-from thermoebm.progress import bar
+from thermoebm.runtime import cache
+from thermoebm.runtime.progress import bar
 
 _PREPROCESSING = "rounded to eight bits, [-1, 1]"
 

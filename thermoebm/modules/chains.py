@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.func import functional_call
 
-from thermoebm import cost
 from thermoebm.densities import GaussianLikelihood, PowerPosterior, TiltedPrior
 from thermoebm.networks import Energy, Generator
+from thermoebm.runtime import cost
+from thermoebm.runtime.threads import threads
 from thermoebm.samplers import Kernel, run
-from thermoebm.threads import threads
 
 # Steps in one compiled function. On digits five take 0.6 (prior) and 0.9 (posterior) of the time of five functions of
 # one step; ten take hardly less than five, and twice as long to compile.

@@ -6,12 +6,13 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from thermoebm import evidence, optim, randomness
+from thermoebm import evidence, optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
+from thermoebm.runtime import randomness
 from thermoebm.samplers import ULA, Kernel
 from thermoebm.schedules import PowerLaw
 
@@ -99,7 +100,7 @@ class LatentEBM(pl.LightningModule):
     # Sampling
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
-        """This process's random stream for one named use (see :mod:`thermoebm.randomness`)."""
+        """This process's random stream for one named use (see :mod:`thermoebm.runtime.randomness`)."""
         return randomness.stream(self.device, self.seed, name, self.global_rank, *counters)
 
     def sample_reference(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from thermoebm.terminal import fail, quieten, say
+from thermoebm.runtime.terminal import fail, quieten, say
 
 _COMMANDS = {
     "plan": "print the runs, what they cost and what is done already",
@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     quieten()
     started = time.perf_counter()
-    from thermoebm.study.definitions import StudyError
-    from thermoebm.study.file import read
+    from thermoebm.study.planning.definitions import StudyError
+    from thermoebm.study.planning.file import read
 
     options.importing = time.perf_counter() - started
     try:
@@ -61,17 +61,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _plan(study: Any, output: Path, options: argparse.Namespace) -> None:
-    from thermoebm.study import plan
+    from thermoebm.study.running import plan
 
     for line in plan.plan(study, output, options.jobs, options.threads, options.importing):
         say(line)
 
 
 def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
-    from thermoebm.study import executors, prepare
-    from thermoebm.study.board import Board
-    from thermoebm.study.launch import Launcher
-    from thermoebm.study.work import posterior_steps
+    from thermoebm.study.planning.work import posterior_steps
+    from thermoebm.study.running import executors, prepare
+    from thermoebm.study.running.board import Board
+    from thermoebm.study.running.launch import Launcher
 
     executor = executors.choose(options.executor, options.jobs, options.threads, options.address, options.gpus)
     for sentence in prepare.difference(study, output):
@@ -97,23 +97,23 @@ def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
 
 
 def _status(study: Any, output: Path, options: argparse.Namespace) -> None:
-    from thermoebm.study import board, prepare
+    from thermoebm.study.running import board, prepare
 
     for line in [*prepare.difference(study, output), *board.status(study, output)]:
         say(line)
 
 
 def _collect(study: Any, output: Path, options: argparse.Namespace) -> None:
-    _of("collect").collect(output)
+    _of("analysis.collect").collect(output)
     say(f"{output / 'results.csv'} has a row for each run and epoch, {output / 'final.csv'} one for each run.")
 
 
 def _claims(study: Any, output: Path, options: argparse.Namespace) -> None:
-    claims = _of("claims")
+    claims = _of("analysis.claims")
     _collect(study, output, options)
-    _, final = _of("collect").read_tables(output)
+    _, final = _of("analysis.collect").read_tables(output)
     checked = claims.check(final)
-    _of("collect").write_table(checked, output / "claims.csv")
+    _of("analysis.collect").write_table(checked, output / "claims.csv")
     say(claims.table(checked))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from thermoebm.runtime.terminal import say
 from thermoebm.study.figures import boxes, cost, curves, integrand, samples, scatter, schedules, style, tables
 from thermoebm.study.figures.tables import Study, Undrawable
-from thermoebm.terminal import say
 
 #: File stem -> what draws it.
 FIGURES: dict[str, Callable[[Study], Figure]] = {

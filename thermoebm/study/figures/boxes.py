@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from thermoebm.study.columns import REGIMES
 from thermoebm.study.figures import style
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, plain
+from thermoebm.study.planning.columns import REGIMES
 
 
 def against_batch(study: Study) -> Figure:

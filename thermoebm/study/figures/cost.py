@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
-from thermoebm.study.collect import at_equal
-from thermoebm.study.columns import IDENTITY
+from thermoebm.study.analysis.collect import at_equal
 from thermoebm.study.figures import style
 from thermoebm.study.figures.curves import UPDATES, mean_path
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, has, mean_sd, plain
+from thermoebm.study.planning.columns import IDENTITY
 
 FLOPS = "training FLOPs (nominal)"
 

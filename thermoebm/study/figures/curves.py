@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thermoebm.study.columns import REGIMES
 from thermoebm.study.figures import style
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, has
+from thermoebm.study.planning.columns import REGIMES
 
 UPDATES = "parameter updates"
 SPLITS = ("train", "test")

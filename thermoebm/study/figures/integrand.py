@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermoebm import evidence, runs
-from thermoebm.cost import choose_threads
 from thermoebm.data.batches import Images
+from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.threads import threads
 from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
 from thermoebm.study.figures.tables import Study, Undrawable
-from thermoebm.threads import threads
 
 #: Of the ladder that stands for the continuous integrand: temperatures crowd where it is steep.
 FINE = PowerLaw(48, 3.0)

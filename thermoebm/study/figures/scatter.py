@@ -4,11 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thermoebm.study.columns import REGIMES
+from thermoebm.study.analysis.quadratic import Quadratic, fit
 from thermoebm.study.figures import style
 from thermoebm.study.figures.labels import PointLabel
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells, mean_sd, plain
-from thermoebm.study.quadratic import Quadratic, fit
+from thermoebm.study.planning.columns import REGIMES
 
 SMALL_PRINT = (
     "Mean ± standard deviation over repetitions, in both directions; faint points: runs, to which the curves are "

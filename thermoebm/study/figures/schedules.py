@@ -4,9 +4,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from thermoebm.schedules import power_law
-from thermoebm.study.columns import REGIMES
 from thermoebm.study.figures import style
 from thermoebm.study.figures.tables import Study, Undrawable, plain
+from thermoebm.study.planning.columns import REGIMES
 
 
 def powers(final: pd.DataFrame) -> list[tuple[float, int, str]]:

@@ -11,9 +11,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from thermoebm.study.columns import REGIMES
 from thermoebm.study.figures import labels
 from thermoebm.study.figures.tables import Cell
+from thermoebm.study.planning.columns import REGIMES
 
 #: Inches: a column of text, and the page. Fonts are legible at these sizes.
 COLUMN, PAGE = 4.0, 7.6

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from thermoebm import logged
-from thermoebm.logged import VARIANCES
-from thermoebm.study import columns
-from thermoebm.study.collect import read_table
-from thermoebm.study.columns import REGIMES, WORDS
-from thermoebm.study.published import published as results_of_the_report
+from thermoebm.runs import logged
+from thermoebm.runs.logged import VARIANCES
+from thermoebm.study.analysis.collect import read_table
+from thermoebm.study.analysis.published import published as results_of_the_report
+from thermoebm.study.planning import columns
+from thermoebm.study.planning.columns import REGIMES, WORDS
 
 SOURCE = "Source: Raj & Girolami 2024, raw results, final epoch (50)."
 

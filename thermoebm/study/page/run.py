@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from thermoebm.study import folder as folders
+from thermoebm.runtime.units import duration
 from thermoebm.study.page.tables import mark
-from thermoebm.units import duration
+from thermoebm.study.running import folder as folders
 
 
 @dataclass

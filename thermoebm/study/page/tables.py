@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from thermoebm.logged import VARIANCES, distance
-from thermoebm.study.columns import WORDS
+from thermoebm.runs.logged import VARIANCES, distance
+from thermoebm.study.planning.columns import WORDS
 
 #: What the words for the state of a run and for a verdict look like: good, bad or (all others) open.
 MARKS = {"holds": "good", "done": "good", "does not hold": "bad", "failed": "bad"}

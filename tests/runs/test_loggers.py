@@ -1,0 +1,106 @@
+"""metrics.csv: nothing lost, nothing doubled, whatever happens to the process."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import ROOT
+from thermoebm.runs.loggers import MetricsCSV
+
+
+def write(logger: MetricsCSV, rows: list[dict[str, float]]) -> None:
+    for row in rows:
+        logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+        logger.save()
+
+
+def table(folder: Path) -> list[dict[str, float]]:
+    """The rows of the file, without their empty cells."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+ROWS = [
+    {"step": 0, "epoch": 0, "b": 1 / 3},
+    {"step": 1, "epoch": 0, "b": 1e-30, "a": -2.0},  # a column more
+    {"step": 1, "epoch": 0, "c": float(2**53 - 1)},  # another, alone
+    {"step": 2, "epoch": 1, "b": 3.0},
+]
+
+
+def test_rows_come_back_as_logged_when_columns_appear(tmp_path):
+    """Every digit of every value; a cell is empty where nothing was logged."""
+    write(MetricsCSV(tmp_path), ROWS)
+    assert table(tmp_path) == ROWS
+    assert list(pd.read_csv(tmp_path / "metrics.csv").columns) == ["step", "epoch", "a", "b", "c"]
+
+
+def test_rows_logged_between_two_saves_are_all_written(tmp_path):
+    """finalize() writes what save() has not."""
+    logger = MetricsCSV(tmp_path)
+    for row in ROWS:
+        logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+    assert not (tmp_path / "metrics.csv").exists()
+    logger.finalize("success")
+    assert table(tmp_path) == ROWS
+
+
+def test_resuming_keeps_the_rows_before_and_drops_those_computed_again(tmp_path):
+    """Row n tells of the step taken with n steps behind it, so a checkpoint after n steps repeats rows n and later."""
+    write(MetricsCSV(tmp_path), ROWS)
+    resumed = MetricsCSV(tmp_path, resume_step=2)
+    assert table(tmp_path) == ROWS[:3]
+    write(resumed, [{"step": 2, "epoch": 1, "b": 4.0}, {"step": 3, "epoch": 1, "d": 5.0}])
+    assert table(tmp_path) == [*ROWS[:3], {"step": 2, "epoch": 1, "b": 4.0}, {"step": 3, "epoch": 1, "d": 5.0}]
+
+
+def test_resuming_without_a_file_starts_one(tmp_path):
+    write(MetricsCSV(tmp_path / "new", resume_step=2), ROWS)
+    assert table(tmp_path / "new") == ROWS
+
+
+def test_a_crash_while_the_table_is_rewritten_leaves_the_old_one(tmp_path, monkeypatch):
+    """The rewriting of a column more is finished beside the file before it takes its place."""
+    logger = MetricsCSV(tmp_path)
+    write(logger, ROWS[:1])
+
+    def crash(self, path, **kwargs):
+        Path(path).write_text("step,ep")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write(logger, ROWS[1:2])
+    assert table(tmp_path) == ROWS[:1]
+
+
+def test_a_killed_process_leaves_a_readable_table_with_every_saved_row(tmp_path):
+    """SIGKILL in mid-writing: the steps in the file are 0, 1, 2, ... and none of those acknowledged is missing."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from thermoebm.runs.loggers import MetricsCSV\n"
+        "logger = MetricsCSV(sys.argv[1])\n"
+        "for step in range(10**6):\n"
+        "    logger.log_metrics({'epoch': 0, 'a': step / 3, f'new{step // 5}': 1.0}, step=step)\n"
+        "    logger.save()\n"
+        "    print(step, flush=True)\n"
+    )
+    folders = [tmp_path / str(i) for i in range(2)]
+    children = [subprocess.Popen([sys.executable, "-c", code, f], stdout=subprocess.PIPE, text=True) for f in folders]
+    for child, folder, acknowledged in zip(children, folders, (7, 60), strict=True):
+        assert child.stdout is not None
+        with child, child.stdout:
+            for line in child.stdout:
+                if int(line) == acknowledged:
+                    break
+            os.kill(child.pid, signal.SIGKILL)
+        rows = table(folder)
+        assert [row["step"] for row in rows] == list(range(len(rows)))
+        assert len(rows) > acknowledged
+        assert all(row["a"] == row["step"] / 3 for row in rows[:-1])

@@ -1,0 +1,82 @@
+"""Importing the package makes torchvision, and all that imports it, importable."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+
+def python(code: str, *first_on_path: Path) -> str:
+    """What a fresh interpreter prints, importing from these folders first."""
+    path = [str(p) for p in (*first_on_path, ROOT)]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_everything_that_needs_torchvision_imports_and_works_after_the_package():
+    """Data sets, transforms and grids give the right numbers; Lightning, torchmetrics and torch-fidelity import."""
+    printed = python(
+        """
+import thermoebm, torch
+import lightning.pytorch, torch_fidelity, torchmetrics.image.fid
+from torchvision import datasets, utils
+from torchvision.transforms import v2
+print(len(datasets.FakeData(size=3)))
+print(v2.Resize(4)(torch.full((3, 8, 8), 0.5)).mean().item())
+print(tuple(utils.make_grid(torch.zeros(4, 1, 8, 8), nrow=2, padding=2).shape))
+"""
+    )
+    assert printed.split("\n")[:3] == ["3", "0.5", "(3, 22, 22)"]
+
+
+def stub(folder: Path, body: str) -> Path:
+    """A package that stands in for torchvision, so that both kinds of machine are seen on each."""
+    package = folder / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(body)
+    return folder
+
+
+def test_nothing_is_declared_where_torchvision_imports_by_itself(tmp_path):
+    """No second definition of an operator that torchvision's own extension has defined."""
+    folder = stub(tmp_path, "")
+    printed = python(
+        "import thermoebm, torch\nprint(thermoebm.runtime.torchvision.LIBRARY, hasattr(torch.ops.torchvision, 'nms'))",
+        folder,
+    )
+    assert printed.split() == ["None", "False"]
+
+
+def test_operators_are_declared_where_shape_functions_are_registered_for_missing_ones(tmp_path):
+    """As the wheel's Python half does beside a CPU build: it registers a shape function for two undefined operators."""
+    fake = "@torch.library.register_fake('torchvision::{0}')\ndef {0}(dets, scores, iou_threshold):\n    return dets\n"
+    body = "import torch\n" + fake.format("nms") + fake.format("qnms")
+    folder = stub(tmp_path, body)
+    printed = python(
+        "import thermoebm, torch, torchvision\n"
+        "print(torch.ops.torchvision.nms.default._schema.name, torchvision.__file__)",
+        folder,
+    )
+    assert printed.split() == ["torchvision::nms", str(folder / "torchvision" / "__init__.py")]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("raise RuntimeError('disk full')", "RuntimeError: disk full"),
+        ("raise RuntimeError('torchvision::roi_align is broken')", "RuntimeError: torchvision::roi_align is broken"),
+        ("raise ImportError('no torchvision')", "ImportError: no torchvision"),
+    ],
+)
+def test_other_faults_of_torchvision_are_not_hidden(tmp_path, body, error):
+    """An import that fails for another reason, or goes on failing, raises torchvision's own error."""
+    folder = stub(tmp_path, body)
+    printed = python(
+        "try:\n    import thermoebm\nexcept Exception as error:\n    print(f'{type(error).__name__}: {error}')", folder
+    )
+    assert printed.strip() == error

@@ -1,0 +1,118 @@
+"""A study with real trainings: what they compute is what was planned, and a kill changes nothing."""
+
+import contextlib
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_train import SHORT, cli
+from tests.study.planning.test_file import CONFIGS, changed, write
+from thermoebm.study.planning.file import read
+from thermoebm.study.planning.work import Counter
+from thermoebm.study.running import folder
+
+
+@pytest.mark.filterwarnings("ignore:eta = 1 changes the logged nll")
+def test_operations_are_counted_as_a_run_logs_them(tmp_path):
+    for overlay in ("mle.yaml", "ti.yaml", "estimators/endpoints.yaml"):
+        overrides = {
+            "trainer.max_epochs": 1,
+            "model.init_args.prior_sampler.init_args.num_steps": 5,
+            "model.init_args.posterior_sampler.init_args.num_steps": 3,
+        }
+        cell = {"name": "c", "group": "g", "configs": [str(CONFIGS / overlay)], "set": overrides}
+        study = read(write(tmp_path, changed(cells=[cell])))
+        _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
+        with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
+            logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
+        assert Counter().work(study.cells[0]).training == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
+
+
+REAL = {
+    "trainer.max_epochs": 3,
+    "trainer.check_val_every_n_epoch": 3,
+    "gradient_variance.every_n_epochs": 0,
+    "fidelity.num_samples": 100,
+    "fidelity.extractor": "pixels",
+    "fidelity.every_n_epochs": 3,
+    "model.init_args.compile": "off",
+    "model.init_args.prior_sampler.init_args.num_steps": 5,
+    "model.init_args.posterior_sampler.init_args.num_steps": 3,
+}
+
+
+WITHOUT_FIGURES = """
+import sys
+from thermoebm.study import __main__ as study
+study._figures = lambda *_: None
+sys.exit(study.main())
+"""
+
+
+@pytest.mark.slow
+def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
+    """The whole program, with train.py and evaluate.py themselves; two minutes of start-up on a busy machine."""
+    cell = {"name": "p", "group": "power", "configs": [str(CONFIGS / "ti.yaml")]}
+    path = write(tmp_path, changed(seeds=[0], set=REAL, cells=[cell]))
+
+    def command(output: str) -> list[str]:
+        """The study's own; that of the killed one does not draw figures a second time."""
+        program = ["-m", "thermoebm.study"] if output == "whole" else ["-c", WITHOUT_FIGURES]
+        return [
+            sys.executable,
+            *program,
+            "run",
+            str(path),
+            *("--jobs", "1", "--threads", "1"),
+            "--output",
+            str(tmp_path / output),
+        ]
+
+    launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 400
+    while not list(tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    (killed,) = tmp_path.glob("killed/runs/*")
+    assert not (killed / "DONE").exists()
+    both = [subprocess.Popen(command(output), stdout=subprocess.DEVNULL) for output in ("killed", "whole")]
+    assert [launcher.wait() for launcher in both] == [0, 0]
+    (whole,) = tmp_path.glob("whole/runs/*")
+    assert folder.read(killed / "DONE")["attempts"] == 2
+    assert folder.read(whole / "DONE")["attempts"] == 1
+    assert killed.name == whole.name
+
+    def logged(place: Path) -> list[dict[str, str]]:
+        with (place / "0" / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        timed = ("cost/seconds", "cost/peak_memory", "cost/flops_per_second", "cost/images_per_second")
+        return [{name: value for name, value in row.items() if not name.startswith(timed)} for row in rows]
+
+    assert logged(killed) == logged(whole)
+    assert len(logged(whole)) > 3
+    measured = [folder.read(place / "test" / "metrics.json")["results"][0] for place in (killed, whole)]
+    for result in measured:
+        result.pop("checkpoint")
+    assert measured[0] == measured[1]
+    assert any(name.startswith("gradient_variance/") for name in measured[0])
+    about = folder.read(whole / "run.json")
+    assert about["device"]
+    assert set(about["versions"]) == {"python", "torch", "lightning", "thermoebm"}
+    assert about["config"]["trainer"]["max_epochs"] == 3
+    damaged = killed / "0" / "checkpoints" / "last.ckpt"
+    damaged.write_bytes(b"no checkpoint")
+    (killed / "DONE").unlink()
+    with contextlib.redirect_stdout(io.StringIO()):
+        said = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert f"{damaged} is not a readable checkpoint" in said.stdout
+    assert f"move the folder {killed / '0'} away and run the study again." in said.stdout
+    assert damaged.read_bytes() == b"no checkpoint"

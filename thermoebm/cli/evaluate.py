@@ -1,0 +1,229 @@
+"""The command line of evaluate.py: checkpoints in; metrics.json, metrics.csv, pictures and a table out."""
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torchvision.utils import save_image
+
+from thermoebm.applications import evaluation
+from thermoebm.applications.evaluation import Settings
+from thermoebm.callbacks.pictures import image_grid
+from thermoebm.metrics.summary import extrapolation_figure, plus_minus
+from thermoebm.runtime.allocator import keep_freed_memory
+from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.terminal import fail, quieten, say
+from thermoebm.runtime.threads import threads
+
+# What the table shows of the gradient's variance.
+_GRADIENT = "gradient_variance/per_parameter/{}/{}"
+_NETWORKS = ("energy", "generator")
+_PARTS = ("total", "data", "sampler")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; --help lists every option")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluates every checkpoint named, and ends with code 2 if one of them could not be."""
+    quieten()
+    keep_freed_memory()
+    options = _options(arguments)
+    settings = Settings(
+        options.num_samples,
+        options.extractor,
+        options.split,
+        tuple(options.sizes) if options.sizes else None,
+        options.protocol,
+        options.evidence_images,
+        options.seed,
+        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
+        options.gradient_variance,
+        options.root,
+        not options.no_download,
+    )
+    try:
+        checkpoints = find_checkpoints(options.checkpoint)
+        evaluation.check(settings)
+        output = _writable(options.output)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    results: dict[str, dict[str, Any]] = {}
+    failed = False
+    for label, path in labels(checkpoints).items():
+        say(f"{path} -> {output / label}")
+        try:
+            for row in _evaluate(path, output / label, settings):
+                results[label] = row
+                write_tables(list(results.values()), settings, output)
+        except (ValueError, OSError, RuntimeError) as error:  # the last: no memory, no convergence
+            failed = True
+            named = str(error) if str(path) in str(error) else f"{path}: {error or type(error).__name__}"
+            print(f"error: {' '.join(named.split())}", file=sys.stderr, flush=True)
+    if results:
+        say(table(list(results.values())))
+        say(f"Everything is in {output}: metrics.json, metrics.csv and a folder of pictures for each checkpoint.")
+    if failed:
+        raise SystemExit(2)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    defaults = Settings()
+    parser = _Parser(prog="evaluate.py", description="How good is a trained model? Needs nothing but its checkpoint.")
+    parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints, or folders that hold last.ckpt")
+    parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
+    parser.add_argument("--num_samples", type=_positive, default=defaults.num_samples, help="generated images")
+    parser.add_argument(
+        "--extractor", default=defaults.extractor, help="classifier, pixels, inception[:PATH], class path"
+    )
+    parser.add_argument("--split", choices=["test", "train"], default=defaults.split, help="which real images")
+    parser.add_argument("--sizes", type=_positive, nargs="+", help="sample sizes of the extrapolation")
+    parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
+    parser.add_argument("--evidence_images", type=_positive, default=defaults.evidence_images, help="at most so many")
+    parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
+    parser.add_argument("--root", help="where the real images are, if not where they were in training")
+    parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
+    return int(text)
+
+
+def find_checkpoints(given: Sequence[str]) -> list[Path]:
+    """The files named, and every last.ckpt below the folders named.
+
+    Raises:
+        ValueError: If a path is neither, or a folder holds none.
+    """
+    found: list[Path] = []
+    for path in map(Path, given):
+        inside = sorted(path.rglob("last.ckpt")) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"There is no last.ckpt in the folder {path}.")
+        if not inside[0].is_file():
+            raise ValueError(f"There is no checkpoint {path}.")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def labels(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """A short name for each: runs/digits/0/checkpoints/last.ckpt is digits-0; a number is added to what is taken."""
+    named: dict[str, Path] = {}
+    for path in checkpoints:
+        folder = [part for part in path.resolve().parts[1:-1] if part != "checkpoints"][-2:]
+        base = label = "-".join(folder + ([] if path.stem == "last" else [path.stem])) or path.stem
+        number = 2
+        while label in named:
+            label, number = f"{base}-{number}", number + 1
+        named[label] = path
+    return named
+
+
+def _writable(output: Path) -> Path:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (probe := output / ".writable").write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"The output folder {output} cannot be written ({error.strerror}).") from error
+    return output
+
+
+def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
+    """One checkpoint's row, first without distances and then with them; pictures as soon as there are images."""
+    model, data = evaluation.load(path, settings)
+    reference = evaluation.reference(data, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    with threads(choose_threads(model.generator, 100) if settings.device == "cpu" else torch.get_num_threads()):
+        fake = evaluation.samples(model, settings)
+        save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
+        pairs = evaluation.reconstruction_pairs(model, data, settings)
+        save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
+        likelihood = evaluation.held_out(model, data, settings)
+        gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
+    row = {
+        "checkpoint": str(path),
+        "label": folder.name,
+        "split": settings.split,
+        "num_samples": settings.num_samples,
+        **likelihood,
+        **gradients,
+        "extrapolations": {},
+        "remarks": reference.remarks,
+    }
+    yield row
+    scalars, lines, remarks = evaluation.fidelity(fake, reference, settings)
+    for remark in remarks:
+        say(remark)
+    extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
+    fitted = {name: line._asdict() for name, line in lines.items()}
+    yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
+
+
+def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:
+    """metrics.json, and metrics.csv with one row a checkpoint; each replaced in one piece."""
+    whole = _finite({"settings": asdict(settings), "results": results})
+    _replace(output / "metrics.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+    rows = [{k: v for k, v in row.items() if k not in ("extrapolations", "remarks")} for row in results]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    temporary = output / "metrics.csv.new"
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(output / "metrics.csv")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is not a number: null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """One line a checkpoint, and what the columns mean."""
+    distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
+    heads = ["checkpoint", *(f"{name} N=∞" for name in distances)]
+    heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]
+    gradients = any(_GRADIENT.format("total", "both") in row for row in results)
+    lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
+    for row in results:
+        cells = [row["label"]]
+        for name in distances:
+            cells.append(plus_minus(row[f"{name}_inf"], row[f"{name}_inf_se"]) if f"{name}_inf" in row else "")
+        cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
+        cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
+        for network in _NETWORKS if gradients else ():
+            cells.append(", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS))
+        lines.append(cells)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
+    kernel = "Kernel distances are unbiased at every N: their N=∞ estimates the same as all images, with more noise."
+    plain = ["± is one standard error over images.", kernel]
+    if gradients:
+        plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
+    return "\n".join(["", *text, "", *notes, *plain])

@@ -1,0 +1,210 @@
+"""The command line: ``train.py fit | validate | test | predict`` on LightningCLI."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, TensorDataset
+
+from thermoebm import runs
+from thermoebm.callbacks import (
+    Cost,
+    EnergyAlarm,
+    GenerationMetrics,
+    GradientVariance,
+    HParams,
+    LastCheckpoint,
+    NotFiniteAlarm,
+    Progress,
+    RunDirectory,
+    ZeroGradientAlarm,
+)
+from thermoebm.callbacks.pictures import image_grid
+from thermoebm.data import ImageDataModule
+from thermoebm.modules import LatentEBM
+from thermoebm.runtime.allocator import keep_freed_memory
+from thermoebm.runtime.cost import choose_precision, choose_threads
+from thermoebm.runtime.terminal import Parser, fail, quieten, reason, say, tensorboard_command
+
+
+class CLI(LightningCLI):
+    """LightningCLI with run directories that never collide, and faults told in a sentence before training starts."""
+
+    def __init__(self, args: Any = None) -> None:
+        quieten()
+        keep_freed_memory()
+        super().__init__(
+            LatentEBM,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={"inference_mode": False, "logger": False, "enable_model_summary": False},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default="run", help="Runs are kept in RUNS/NAME/0, 1, ...")
+        parser.add_argument("--variant", type=str, default=None, help="If given, in RUNS/NAME-VARIANT/0, 1, ...")
+        parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
+        parser.add_argument(
+            "--threads",
+            type=Literal["auto"] | int,
+            default="auto",
+            help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
+        )
+        parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
+        # Not in the list of callbacks, so that an overlay can change a field of what a config measures.
+        parser.add_lightning_class_args(GradientVariance, "gradient_variance")
+        parser.add_lightning_class_args(GenerationMetrics, "fidelity")
+        parser.set_defaults({"gradient_variance.every_n_epochs": 0, "fidelity.every_n_epochs": 0})
+        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=a_seed)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's, which silently replaces the configured model by the checkpoint's."""
+
+    def instantiate_classes(self) -> None:
+        """Builds everything and checks that it fits together, so that nothing fails once training has started."""
+        precision = str(self._get(self.config, "trainer").precision)
+        if precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+            fail(
+                f"precision {precision} would round latents and energies; use bf16-mixed, which keeps them in float32."
+            )
+        trainer = self._get(self.config, "trainer")
+        if trainer.gradient_clip_val is not None or trainer.accumulate_grad_batches != 1:
+            fail("gradient_clip_val and accumulate_grad_batches do not apply: the model takes its own optimiser steps.")
+        if precision in ("16-mixed", "16") and (trainer.accelerator == "cpu" or not torch.cuda.is_available()):
+            fail(f"precision {precision} needs a CUDA device; use 32-true or bf16-mixed on this machine.")
+        threads = self._get(self.config, "threads")
+        if threads != "auto" and threads < 1:
+            fail(f"threads is {threads}; give auto or a number of at least 1.")
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError, MisconfigurationException) as error:
+            fail(reason(error))
+        if threads == "auto":
+            threads = choose_threads(self.model.generator, self.datamodule.batch_size)
+        torch.set_num_threads(threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Checks data and checkpoint, and adds what every run has: its directory, alarms, cost and a progress bar."""
+        self.datamodule.prepare_data()
+        self.datamodule.setup()
+        self.model.check_images(self.datamodule.image_shape)
+        rest = len(self.datamodule.held_out_images) % self.datamodule.batch_size
+        for batch in {self.datamodule.batch_size, rest or self.datamodule.batch_size}:
+            self.model.objective.check(batch, self.model.generator.latent_dim)
+        ckpt_path = self._get(self.config_init, "ckpt_path")
+        self._dump_config()
+        checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        if checkpoint:
+            runs.check_density(checkpoint, self.config_dump)
+        trainer_config = self._get(self.config_init, "trainer")
+        if trainer_config["precision"] is None:
+            trainer_config["precision"] = choose_precision(trainer_config["accelerator"])
+        callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
+        if self.subcommand == "fit":
+            name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
+            parent = Path(self._get(self.config_init, "runs")) / name
+            runs.check_writable(parent)
+            continued, step = None, None
+            if checkpoint:
+                step, trained = checkpoint["global_step"], checkpoint["epoch"] + 1
+                if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
+                    raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
+                continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
+            self.run_directory = RunDirectory(parent, continued, step)
+            callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
+            self.cost = Cost()
+            callbacks += [self.cost, HParams(self.config_dump)]
+            if trainer_config["enable_checkpointing"] is not False:
+                callbacks += [LastCheckpoint()]
+            if trainer_config["enable_progress_bar"] is not False:
+                callbacks += [Progress()]
+        else:
+            trainer_config["enable_progress_bar"], trainer_config["devices"] = False, 1
+            if not ckpt_path:
+                rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit":
+            self.datamodule.check_shares(trainer.world_size)
+        # Last but for checkpoints, so that an epoch's cost has what all others measured at its end.
+        added = trainer.callbacks  # type: ignore[attr-defined]
+        added.sort(key=lambda callback: isinstance(callback, Cost | Checkpoint))
+        fidelity = self._get(self.config_init, "fidelity")
+        if self.subcommand == "fit" and trainer.is_global_zero and fidelity.every_n_epochs:
+            fidelity.prepare(self.datamodule)
+        return trainer
+
+    # Each subcommand
+
+    def before_fit(self) -> None:
+        generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
+        say(
+            f"{type(self.model.objective).__name__} on {len(self.datamodule.train_images)} images; generator "
+            f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
+            f"{self.trainer.precision}, {torch.get_num_threads()} thread(s)"
+        )
+
+    def fit(self, model: LatentEBM, **kwargs: Any) -> None:
+        """Trains; a training that breaks down ends with its sentence."""
+        try:
+            self.trainer.fit(model, **kwargs)
+        except FloatingPointError as error:
+            fail(str(error))
+
+    def after_fit(self) -> None:
+        if cost := self.cost.summary():
+            say(cost)
+        if self.run_directory.path is not None:
+            path = self.run_directory.path
+            say(f"Samples, metrics.csv and checkpoints are in {path}; {tensorboard_command(path.parent.parent)}")
+
+    def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
+        """Draws samples and writes them as an array and a picture."""
+        count = self._get(self.config_init, "num_samples")
+        counters: Any = DataLoader(TensorDataset(torch.arange(count)), batch_size=100)
+        batches: Any = self.trainer.predict(model, dataloaders=counters, ckpt_path=kwargs["ckpt_path"])
+        samples = torch.cat(batches)
+        parent = runs.run_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
+        folder = runs.claim(parent / "predict")
+        runs.write_samples(samples, image_grid(samples[:100], 10), folder)
+        say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) and samples.png")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the whole config in the run's directory; a resumed run adds a file beside the first."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage != "fit" or trainer.log_dir is None:
+            return
+        earlier = len(list(Path(trainer.log_dir).glob("config*.yaml")))
+        self.config_filename = f"config-resumed-{earlier}.yaml" if earlier else "config.yaml"
+        self.overwrite = True
+        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))
+        super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint carries its config, so that it can be used without the rest of its run."""
+        checkpoint["config"] = self.plain
+
+
+def a_seed(value: bool | int) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        ValueError: If it is not a number of at least 0.
+    """
+    if isinstance(value, bool) or value < 0:
+        raise ValueError(f"seed_everything is {value}; give a number of at least 0.")
+    return value

@@ -1,0 +1,197 @@
+"""The report's claims as statistical checks on a table of runs, one row for each claim, data set and variance.
+
+Verdicts, by the same rule for each claim:
+
+    holds            the effect has the claimed direction, and p < .05 after Holm's correction
+    does not hold    it has the other direction with such a p, or the 95 % interval excludes every effect in the claimed
+                     direction that would be relevant (:class:`Relevant`)
+    undecided        else; also where a claim cannot be tested, and the note says why
+
+Holm's correction is over all rows of a data set, those of several variances included, so that a data set without any
+effect gets a single ``holds`` with probability of at most .05. ``repetitions_needed`` is of each cell, for the relevant
+effect to be found with probability .8 at p < .05 uncorrected.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from thermoebm.runs.logged import VARIANCES, distance
+from thermoebm.study.analysis import checks, statistics
+from thermoebm.study.analysis.checks import LARGE_POWERS, SMALL_POWERS, VANILLA, Outcome, Relevant, Test, Untestable
+from thermoebm.study.analysis.statistics import Result
+from thermoebm.study.planning.columns import IDENTITY, REGIMES
+
+COLUMNS = [
+    *("claim", "statement", "dataset", "regime", "variance", "effect", "effect_name", "low", "high", "test"),
+    *("statistic", "p", "p_holm", "n", "verdict", "repetitions_needed", "note"),
+]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, the runs it is about, what is measured of them, and how it is tested."""
+
+    name: str
+    statement: str
+    regime: str
+    of: str  # variance: one row for each definition; distance: one row; both: each variance against the distance
+    test: Test
+
+
+_SYMBOLS = {"num_temperatures": "N_t", "posterior_steps": "K", "eta": "η"}
+_VARIANCE, _BETTER = "a smaller gradient variance", "better samples"
+
+#: In the order of the report's text.
+CLAIMS = (
+    Claim(
+        *("batch-variance", "A smaller batch gives a larger gradient variance.", VANILLA, "variance"),
+        checks.trend(checks.regime_runs(VANILLA), "batch_size", -1),
+    ),
+    Claim(
+        *("batch-distance", "A smaller batch gives better samples.", VANILLA, "distance"),
+        checks.trend(checks.regime_runs(VANILLA), "batch_size", 1),
+    ),
+    Claim(
+        *("power-variance", "A larger p > 1 gives a larger gradient variance.", LARGE_POWERS, "variance"),
+        checks.trend(checks.regime_runs(LARGE_POWERS), "power", 1),
+    ),
+    Claim("power-best", "Samples are best near p = 6.", LARGE_POWERS, "distance", checks.best_at(checks.BEST_POWER)),
+    Claim(
+        *("small-power-variance", "A smaller p ≤ 1 gives a larger gradient variance.", SMALL_POWERS, "variance"),
+        checks.trend(checks.regime_runs(SMALL_POWERS), "power", -1),
+    ),
+    Claim(
+        *("small-power-distance", "A smaller p ≤ 1 gives worse samples.", SMALL_POWERS, "distance"),
+        checks.trend(checks.regime_runs(SMALL_POWERS), "power", -1),
+    ),
+    *(
+        Claim(
+            *("quadratic", "The distance is quadratic in the gradient variance, with a minimum.", name, "both"),
+            checks.parabola(name),
+        )
+        for name in REGIMES
+    ),
+    *(
+        Claim(
+            f"{setting}-{of}",
+            f"A larger {symbol} gives {what}.",
+            "",
+            of,
+            checks.trend(checks.varied_runs(setting), setting, -1),
+        )
+        for setting, symbol in _SYMBOLS.items()
+        for of, what in (("variance", _VARIANCE), ("distance", _BETTER))
+    ),
+    Claim(
+        "spread",
+        "Repetitions differ less in gradient variance at a power than at a batch size.",
+        *("", "variance", checks.smaller_spread),
+    ),
+    Claim(
+        "vanilla-better",
+        "The vanilla model's best samples are better than TI's.",
+        "",
+        "distance",
+        checks.vanilla_is_better,
+    ),
+)
+
+
+def check(final: pd.DataFrame, relevant: Relevant | None = None, split: str = "test") -> pd.DataFrame:
+    """Every claim of :data:`CLAIMS` on the finished runs of a table, data set by data set.
+
+    Args:
+        final: As :func:`thermoebm.study.analysis.collect` makes it, or :func:`thermoebm.study.analysis.published`.
+        relevant: The smallest effects that would matter; None: those of :class:`Relevant`.
+        split: Real images that samples are compared with; the other split is taken where a data set lacks this one.
+
+    Returns:
+        :data:`COLUMNS`; see the module.
+    """
+    done = final[final["status"] == "done"] if "status" in final else final
+    rows: list[dict[str, object]] = []
+    for name, runs in done.groupby("dataset", sort=False):
+        columns = list(dict.fromkeys([*IDENTITY, *final.columns]))
+        runs = runs.dropna(axis=1, how="all").reindex(columns=columns).copy()  # in one piece: tables are wide
+        measured = [row for claim in CLAIMS for row in _rows(claim, str(name), runs, relevant or Relevant(), split)]
+        for row, p in zip(measured, statistics.holm([row["p"] for row in measured]), strict=True):
+            row["p_holm"] = p
+            row["verdict"] = _verdict(row.pop("favours"), row.pop("irrelevant"), p)
+        rows += measured
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _verdict(favours: float, irrelevant: bool, p: float) -> str:
+    if p < statistics.ALPHA and favours > 0:
+        return "holds"
+    if irrelevant or (p < statistics.ALPHA and favours < 0):
+        return "does not hold"
+    return "undecided"
+
+
+def _rows(claim: Claim, dataset: str, runs: pd.DataFrame, relevant: Relevant, split: str) -> list[dict[str, Any]]:
+    present = runs.dropna(axis=1, how="all")
+    variances = {name: column for name, column in VARIANCES.items() if column in present} or {"": ""}
+    kernel = next(filter(None, (distance(present.columns, "kernel", s) for s in (split, "test", "train"))), "")
+    rows = []
+    for variance, column in variances.items() if claim.of != "distance" else [("", "")]:
+        # Where a claim is about both, the variance is called x.
+        table = runs.assign(x=runs[column] if column else np.nan)
+        measured = "x" if claim.of == "variance" else kernel
+        try:
+            if claim.of != "distance" and not column:
+                raise Untestable("no gradient variance in the table")
+            if not measured:
+                raise Untestable("no kernel distance in the table")
+            outcome = claim.test(table.dropna(subset=[measured]), measured, relevant)
+        except ValueError as error:
+            outcome = Outcome(Result(*[math.nan] * 5), "", "", 0, 0.0, False, math.nan, f"not tested: {error}")
+        note = [outcome.note] if outcome.note else []
+        if outcome.n and claim.name.startswith("eta") and "pathwise" not in set(runs["estimator"]):
+            note.append("η changes no gradient of these estimators, so that no difference can be its effect")
+        if outcome.n and "published" in set(runs["study"]):
+            note.append("repetitions of a cell shared one process and order of the images, so that p is too small")
+        if claim.of != "variance" and kernel and f"fidelity/{split}/" not in kernel:
+            note.append(f"measured by {kernel}")
+        rows.append(
+            {
+                **{"claim": claim.name, "statement": claim.statement, "dataset": dataset, "regime": claim.regime},
+                **{"variance": variance, **outcome.result._asdict(), "effect_name": outcome.effect_name},
+                **{"test": outcome.test, "n": outcome.n, "favours": outcome.favours, "irrelevant": outcome.irrelevant},
+                **{"repetitions_needed": float(outcome.repetitions), "note": "; ".join(note)},
+            }
+        )
+    return rows
+
+
+def table(claims: pd.DataFrame) -> str:
+    """The claims as text for a terminal: a block for each data set, a line for each row, and the rule below."""
+    lines = []
+    for name, rows in claims.groupby("dataset", sort=False):
+        tested = rows["p"].notna()
+        cells = [["claim", "of", "effect", "95 % interval", "p", "p (Holm)", "n", "verdict", "repetitions"]]
+        cells += [_cells(row) for row in rows[tested].to_dict("records")]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+        lines += ["", str(name)]
+        lines += ["  " + "   ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        for note, untested in rows[~tested].groupby("note", sort=False):
+            lines.append(f"  undecided, {note}: {', '.join(untested['claim'].unique())}")
+    return "\n".join([*lines[1:], "", *_RULE])
+
+
+_RULE = (
+    "holds: claimed direction and p (Holm, over the data set's rows) < .05; does not hold: the other direction, or",
+    "no relevant effect within the interval; repetitions: of each cell, to find a relevant effect.",
+)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    about = " ".join(filter(None, [row["regime"], f"[{row['variance']}]" if row["variance"] else ""]))
+    effect, interval = f"{row['effect_name']} {row['effect']:.3g}", f"{row['low']:.3g} to {row['high']:.3g}"
+    needed = f"{row['repetitions_needed']:.0f}" if math.isfinite(row["repetitions_needed"]) else ""
+    numbers = [effect, interval, f"{row['p']:.2g}", f"{row['p_holm']:.2g}", f"{row['n']}"]
+    return [row["claim"], about, *numbers, row["verdict"], needed]

@@ -1,0 +1,149 @@
+"""A run's config from files and overrides, composed by train.py's own parser, and the hash that names the run."""
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+
+from thermoebm.cli.train import CLI
+from thermoebm.modules import LatentEBM
+from thermoebm.study.planning.definitions import StudyError
+
+#: Fields that say where a run is kept, how it is watched and on what it is run: they change no result. (The number of
+#: threads changes the last bits at most.)
+WITHOUT_EFFECT = (
+    *("name", "variant", "runs", "threads", "num_samples", "ckpt_path", "weights_only"),
+    *("data.init_args.root", "data.init_args.download", "data.init_args.resident"),
+    *(f"trainer.{name}" for name in ("enable_progress_bar", "logger", "default_root_dir", "profiler")),
+)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config.
+
+    Args:
+        config: Every field, defaults included.
+        settings: The fields that differ from their defaults and have an effect: what the hash is taken of.
+        model: The untrained model that it describes.
+        data: The data set, of which nothing has been read.
+    """
+
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    model: LatentEBM
+    data: Any
+
+    def seeded(self, seed: int) -> tuple[str, dict[str, Any]]:
+        """The hash and the whole config of the run with this seed."""
+        config = copy.deepcopy(self.config) | {"seed_everything": seed}
+        name = run_hash(self.settings | {"seed_everything": seed})
+        return name, config | {"name": name, "variant": None}
+
+
+def run_hash(settings: dict[str, Any]) -> str:
+    """Ten hexadecimal digits for settings.
+
+    Defaults are left out, so that a version of this package with a field more finds the runs of the version before. A
+    default that has changed is noticed by comparing with the whole config that each run keeps.
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def compose(configs: list[Path], overrides: dict[str, Any], seed: int) -> Composed:
+    """What ``train.py fit`` would run with these config files and overrides, later ones winning.
+
+    Args:
+        configs: Files.
+        overrides: Values of dotted fields.
+        seed: One to check with.
+
+    Raises:
+        StudyError: With train.py's own sentence, if it would refuse.
+    """
+    arguments = ["fit", *(f"--config={path}" for path in configs), f"--seed_everything={seed}"]
+    arguments += [f"--{field}={_text(value)}" for field, value in overrides.items()]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each run says its own
+            return _check().compose(arguments)
+    except SystemExit as refused:
+        raise StudyError(said.getvalue().strip().split("error: ")[-1]) from refused
+    except (ValueError, TypeError) as error:
+        raise StudyError(" ".join(str(error).split())) from error
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class _Check(CLI):
+    """train.py up to the moment when it would read data: parses, builds model, data set and callbacks."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
+
+    def instantiate_classes(self) -> None:
+        """Nothing yet."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Never."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
+
+    def compose(self, arguments: list[str]) -> Composed:
+        self.config = self.parser.parse_args(arguments)
+        threads = torch.get_num_threads()
+        with torch.random.fork_rng(devices=[]):
+            super().instantiate_classes()
+        torch.set_num_threads(threads)
+        trainer = self.config.fit.trainer
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise ValueError(f"trainer.max_epochs is {trainer.max_epochs}; a run of a study has an end, at least 1.")
+        if trainer.enable_checkpointing is False or trainer.fast_dev_run:
+            raise ValueError("a run of a study keeps checkpoints: leave out enable_checkpointing and fast_dev_run.")
+        whole, settings = (self._plain(skip_default) for skip_default in (False, True))
+        for field in WITHOUT_EFFECT:
+            _remove(settings, field.split("."))
+        for field in ("runs", "threads", "ckpt_path", "weights_only"):
+            _remove(whole, [field])
+        return Composed(whole, settings, self.model, self.datamodule)
+
+    def _plain(self, skip_default: bool) -> dict[str, Any]:
+        dumped = self._parser("fit").dump(self.config.fit, skip_none=False, skip_default=skip_default)
+        plain: dict[str, Any] = yaml.safe_load(dumped)
+        return plain
+
+
+_checks: list[_Check] = []
+
+
+def _check() -> _Check:
+    """The one that is made once: building a parser of some hundred fields takes longer than parsing."""
+    if not _checks:
+        with warnings.catch_warnings():
+            shown = warnings.formatwarning
+            _checks.append(_Check())
+            warnings.formatwarning = shown
+    return _checks[0]
+
+
+def _remove(settings: dict[str, Any], field: list[str]) -> None:
+    """Removes a field, and what holds nothing else: a field left at its default leaves no trace either."""
+    if len(field) == 1:
+        settings.pop(field[0], None)
+    elif isinstance(inner := settings.get(field[0]), dict):
+        _remove(inner, field[1:])
+        if not inner:
+            del settings[field[0]]

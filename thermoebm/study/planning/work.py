@@ -1,0 +1,164 @@
+"""What a study's runs compute, in nominal operations: counted before they run."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from thermoebm.callbacks.cost import count_flops
+from thermoebm.gradients.draws import draw_gradient
+from thermoebm.modules import LatentEBM
+from thermoebm.runs.settings import settings
+from thermoebm.runtime.cost import Flops
+from thermoebm.study.planning.definitions import Cell, Run
+
+# Images in the batch that operations are counted on: they are in proportion to it.
+_COUNTED = 2
+
+
+class PerImage(NamedTuple):
+    """Nominal operations for an image."""
+
+    plain: float  # a training step without a ladder
+    whole: float  # with one
+    draw: float  # of a gradient
+    ladder: float  # for the evidence, at the validation's temperatures
+    sample: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """Nominal operations of a run.
+
+    Args:
+        steps: Of training.
+        training: Of all of them, as a run logs it in ``cost/flops``.
+        draws: Of the draws of gradients at which variance is measured.
+        chains: Of all other measuring: validation, distances, the evaluation at the end.
+    """
+
+    steps: int
+    training: float
+    draws: float
+    chains: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.draws + self.chains
+
+
+def posterior_steps(run: Run) -> float:
+    """Langevin steps of one image's posterior chains in all epochs: a run's relative cost, without counting."""
+    varied = settings(run.config)
+    temperatures = 1 + int(varied["num_temperatures"] or 0)
+    return float(run.config["trainer"]["max_epochs"] * temperatures * int(varied["posterior_steps"] or 1))
+
+
+class Counter:
+    """Counts the operations of a study's runs by running a step of a few images for each kind of model."""
+
+    def __init__(self) -> None:
+        self._per_image: dict[str, PerImage] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def work(self, cell: Cell) -> Work:
+        """Of each run of a cell."""
+        config = cell.composed.config
+        train, held_out = self.sizes(cell)
+        each = self.per_image(cell)
+        trainer, variance, fidelity = (config[name] for name in ("trainer", "gradient_variance", "fidelity"))
+        batch, epochs = int(config["data"]["init_args"]["batch_size"]), trainer["max_epochs"]
+        steps = epochs * (train // batch)
+        ladders = sum(map(cell.composed.model.objective.whole_ladder, range(steps)))
+        limit = trainer["limit_val_batches"]
+        validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
+        validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
+        draw = variance["num_batches"] * variance["repetitions"] * batch * each.draw
+        samples = fidelity["num_samples"] * each.sample
+        chains = validations * validated * (each.draw + each.ladder) + held_out * each.ladder  # the latter: at the end
+        return Work(
+            steps,
+            batch * (ladders * each.whole + (steps - ladders) * each.plain),
+            draw * (_times(epochs, variance) + 1),
+            samples * (_times(epochs, fidelity) + 1) + chains,
+        )
+
+    def sizes(self, cell: Cell) -> tuple[int, int]:
+        """Images to train on and held out; the data are only read if the config does not say."""
+        settings = cell.composed.config["data"]["init_args"]
+        if settings.get("num_train") and settings.get("num_val"):
+            return settings["num_train"], settings["num_val"]
+        key = json.dumps(cell.composed.config["data"] | {"init_args": settings | {"batch_size": None}})
+        if key not in self._sizes:
+            data = cell.composed.data
+            self._sizes[key] = len(data.train_images), len(data.held_out_images)
+        return self._sizes[key]
+
+    def per_image(self, cell: Cell) -> PerImage:
+        """Cells whose models differ in p and η only cost the same."""
+        key = _kind(cell.composed.config["model"])
+        if key not in self._per_image:
+            self._per_image[key] = _count(cell.composed.model)
+        return self._per_image[key]
+
+
+def _kind(model: dict[str, Any]) -> str:
+    settings: dict[str, Any] = json.loads(json.dumps(model))
+    objective = settings["init_args"]["objective"].get("init_args") or {}
+    objective.get("schedule", {}).pop("power", None)
+    objective["eta"] = bool(objective.get("eta"))
+    return json.dumps(settings)
+
+
+def _count(model: LatentEBM) -> PerImage:
+    x = torch.zeros(_COUNTED, *model.generator.image_shape)
+    rng = model.stream("plan")
+    kinds = {model.objective.whole_ladder(step): step for step in (1, 0)}
+    steps = {kind: _in_chain_steps(model, partial(count_flops, model, x, step)) for kind, step in kinds.items()}
+
+    def counted(compute: Callable[[], object]) -> float:
+        with isolate_rng(), torch.compiler.set_stance("force_eager"), Flops() as flops:
+            compute()
+        return flops.total
+
+    others = (
+        lambda: draw_gradient(model, parameters(model), x, rng, nullcontext),
+        lambda: model.ladder(x, model.evidence_schedule, rng),
+        lambda: model.generate(_COUNTED, rng),
+    )
+    plain, whole = steps.get(False, steps.get(True, 0.0)), steps.get(True, 0.0)
+    counts = [plain, whole, *(_in_chain_steps(model, partial(counted, compute)) for compute in others)]
+    return PerImage(*(count / _COUNTED for count in counts))
+
+
+def _in_chain_steps(model: LatentEBM, count: Callable[[], float]) -> float:
+    """The count, extrapolated from chains of one step and of two: it is linear in both lengths."""
+    kernels = (model.prior_sampler, model.posterior_sampler)
+    lengths = [kernel.num_steps for kernel in kernels]
+    try:
+        for kernel in kernels:
+            kernel.num_steps = 1
+        total = one = count()
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = 2
+            total += (length - 1) * (count() - one)
+            kernel.num_steps = 1
+    finally:
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = length
+    return total
+
+
+def parameters(model: LatentEBM) -> list[torch.nn.Parameter]:
+    """Those that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _times(epochs: int, measurement: dict[str, Any]) -> int:
+    every, splits = measurement["every_n_epochs"], measurement.get("splits")
+    return (epochs // every if every else 0) * (len(splits) if splits else 1)

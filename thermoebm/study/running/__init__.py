@@ -1,0 +1,1 @@
+"""How its runs are executed."""

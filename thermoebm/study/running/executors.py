@@ -1,0 +1,139 @@
+"""Where runs are executed: on this machine, or wherever a Ray cluster has room."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from thermoebm.study.planning.definitions import StudyError
+
+#: What executes a run, its directory and options to follow.
+WORKER = (sys.executable, "-m", "thermoebm.study.running.worker")
+
+# Seconds that a worker has to end by itself when it is told to.
+_PATIENCE = 10
+
+
+class Executor(Protocol):
+    """Runs workers; none of its methods waits for one, but for :meth:`close`."""
+
+    @property
+    def slots(self) -> int:
+        """How many at once."""
+
+    def start(self, run: Path) -> Any:
+        """Starts a worker and returns a handle of it."""
+
+    def poll(self, handle: Any) -> int | None:
+        """The worker's exit status, or None while it runs."""
+
+    def close(self) -> None:
+        """Ends the workers that still run."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def command(program: tuple[str, ...], run: Path, threads: int) -> list[str]:
+    """A worker's command line."""
+    return [*program, str(run), f"--threads={threads}", f"--parent={os.getpid()}"]
+
+
+def environment(threads: int, **more: str) -> dict[str, str]:
+    """A worker's environment: so many threads for every library, and none to compile in."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
+    return os.environ | dict.fromkeys(names, str(threads)) | {"PYTHONUNBUFFERED": "1"} | more
+
+
+class Local:
+    """Some workers at a time on this machine.
+
+    Args:
+        jobs: How many; None: one for each GPU, or without any as many as cores divided by threads.
+        threads: Of each worker; None: the cores divided among the workers.
+        program: What executes a run.
+
+    Raises:
+        StudyError: If a number is below 1.
+    """
+
+    def __init__(self, jobs: int | None = None, threads: int | None = None, program: tuple[str, ...] = WORKER) -> None:
+        if min(jobs or 1, threads or 1) < 1 or 0 in (jobs, threads):
+            raise StudyError(f"--jobs is {jobs} and --threads {threads}; both must be at least 1.")
+        gpus = _gpus()
+        self.slots = jobs or len(gpus) or max(1, cores() // (threads or 1))
+        self.threads = threads or max(1, cores() // self.slots)
+        self.program = program
+        self._free = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(self.slots)]
+        self._running: dict[subprocess.Popen[bytes], dict[str, str]] = {}
+
+    def __str__(self) -> str:
+        return f"{self.slots} at a time, {self.threads} thread(s) each"
+
+    def start(self, run: Path) -> subprocess.Popen[bytes]:
+        slot = self._free.pop(0)
+        try:
+            with (run / "log.txt").open("ab") as log:
+                worker = subprocess.Popen(
+                    command(self.program, run, self.threads),
+                    env=environment(self.threads, **slot),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C in a terminal is for the launcher, which tells the others
+                )
+        except OSError:
+            self._free.append(slot)
+            raise
+        self._running[worker] = slot
+        return worker
+
+    def poll(self, handle: subprocess.Popen[bytes]) -> int | None:
+        status = handle.poll()
+        if status is not None:
+            self._free.append(self._running.pop(handle))
+        return status
+
+    def close(self) -> None:
+        for worker in self._running:
+            _signal(worker, signal.SIGTERM)
+        until = time.monotonic() + _PATIENCE
+        for worker in self._running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(max(0.0, until - time.monotonic()))
+            _signal(worker, signal.SIGKILL)  # its own children too
+            worker.wait()
+        self._running.clear()
+
+
+def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, number)
+
+
+def _gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named == "":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
+
+
+def choose(
+    name: str, jobs: int | None, threads: int | None, address: str | None = None, gpus: float | None = None
+) -> Executor:
+    """The executor of that name."""
+    if name == "local":
+        return Local(jobs, threads)
+    from thermoebm.study.running.ray_executor import Ray
+
+    return Ray(jobs, threads, address, gpus)

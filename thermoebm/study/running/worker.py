@@ -1,0 +1,160 @@
+"""One run, in a process of its own: train (or go on), evaluate on test images, and only then say DONE.
+
+Started by an executor as ``python -m thermoebm.study.running.worker RUN_DIRECTORY``. Exit status: 0 done, :data:`BUSY`,
+:data:`DAMAGED`, anything else a failure whose last ``error:`` line says why.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from thermoebm.study.running import folder
+
+#: Exit status: another process works on the run.
+BUSY = 75
+#: Exit status: the run's directory is damaged, so that trying again is of no use.
+DAMAGED = 65
+
+# Seconds to wait for a process that is about to end, such as one whose launcher was killed.
+_PATIENCE = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Does what is left of a run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--parent", type=int, default=0, help="process that this one must not outlive")
+    options = parser.parse_args(arguments)
+    _die_with(options.parent)
+    with folder.locked(options.run, _PATIENCE) as mine:
+        if not mine:
+            return BUSY
+        try:
+            if folder.read(options.run / "DONE") is None:
+                _attempt(options.run, options.threads)
+        except folder.Damaged as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return DAMAGED
+        except Exception as error:
+            traceback.print_exc()
+            print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            return 1
+    return 0
+
+
+def _attempt(run: Path, threads: int) -> None:
+    attempts = _attempts(run)
+    attempts.append({"started": time.time()})
+    print(f"=== attempt {len(attempts)}, {folder.now()}", flush=True)
+    folder.write(run / "attempts.json", {"attempts": attempts})
+    (run / "FAILED").unlink(missing_ok=True)
+    about = _describe(run)
+    checkpoint = _train(run, threads, about["config"]["trainer"]["max_epochs"])
+    _evaluate(run, checkpoint, about["config"])
+    attempts[-1]["ended"] = time.time()
+    folder.write(run / "attempts.json", {"attempts": attempts})
+    seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
+    done = {"finished": folder.now(), "seconds": round(seconds, 2), "attempts": len(attempts)}
+    folder.write(run / "DONE", done)
+
+
+def _attempts(run: Path) -> list[dict[str, float]]:
+    """Earlier attempts; one that was killed ended when it last wrote something."""
+    attempts: list[dict[str, float]] = (folder.read(run / "attempts.json") or {}).get("attempts", [])
+    for attempt in attempts:
+        written = [path.stat().st_mtime for path in (run / "log.txt", run / "attempts.json") if path.exists()]
+        attempt.setdefault("ended", max(attempt["started"], *written))
+    return attempts
+
+
+def _describe(run: Path) -> dict[str, Any]:
+    """Adds to run.json what only this process knows: device and versions."""
+    import lightning
+    import torch
+
+    import thermoebm
+
+    about = folder.read(run / "run.json")
+    if about is None:
+        raise folder.Damaged(f"{run / 'run.json'} is not there; move {run} away and run the study again.")
+    accelerator = about["config"]["trainer"]["accelerator"]
+    cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    about["device"] = torch.cuda.get_device_name() if cuda else f"CPU, {_processor()}"
+    about["versions"] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "thermoebm": thermoebm.__version__,
+    }
+    folder.write(run / "run.json", about)
+    return about
+
+
+def _processor() -> str:
+    """What the processor is called, as far as the system says."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _train(run: Path, threads: int, epochs: int) -> Path:
+    """train.py fit, from the last checkpoint if there is one; returns the checkpoint that it leaves."""
+    from thermoebm import runs
+    from thermoebm.cli.train import CLI
+
+    arguments = ["fit", f"--config={run / 'config.yaml'}", f"--runs={run.parent}", f"--threads={threads}"]
+    checkpoint = folder.last_checkpoint(run)
+    trained = 0
+    if checkpoint:
+        try:
+            trained = runs.load_checkpoint(checkpoint)["epoch"] + 1
+        except ValueError as error:
+            advice = f"move the folder {checkpoint.parents[1]} away and run the study again."
+            raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error
+        arguments += [f"--ckpt_path={checkpoint}"]
+    if trained < epochs:
+        sys.argv = sys.argv[:1]  # Lightning wonders otherwise
+        CLI(arguments)
+    checkpoint = folder.last_checkpoint(run)
+    if checkpoint is None:
+        raise RuntimeError("training left no checkpoint; leave trainer.enable_checkpointing as it is.")
+    return checkpoint
+
+
+def _evaluate(run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
+    """evaluate.py on test images, with the features and the number of samples of the training's own measurements."""
+    from thermoebm.cli import evaluate as evaluation_cli
+
+    fidelity, data = config["fidelity"], config["data"]["init_args"]
+    arguments = ["--checkpoint", checkpoint, "--output", run / "test", "--split", "test", "--gradient_variance"]
+    arguments += ["--num_samples", fidelity["num_samples"], "--extractor", fidelity["extractor"]]
+    arguments += ["--protocol", fidelity["protocol"], "--root", data["root"]]
+    arguments += ["--sizes", *fidelity["sizes"]] if fidelity["sizes"] else []
+    arguments += [] if data["download"] else ["--no_download"]
+    arguments += ["--device", "cpu"] if config["trainer"]["accelerator"] == "cpu" else []
+    evaluation_cli.main([*map(str, arguments)])
+
+
+def _die_with(parent: int) -> None:
+    """Has this process killed when its parent dies, so that no run goes on unwatched (Linux; elsewhere it ends by
+    itself, and until then its lock keeps others off the run)."""
+    if not parent or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
