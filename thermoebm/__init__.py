@@ -1,5 +1,52 @@
-"""Latent-space energy-based models trained by maximum likelihood or thermodynamic integration."""
+"""Latent-space energy-based models trained by maximum likelihood or thermodynamic integration.
 
-from thermoebm.runtime import torchvision as _torchvision  # noqa: F401  (before anything that imports torchvision)
+What is typed first is here: the model, its networks, what it learns by and how it is sampled, and ``load`` for a
+checkpoint. Each is imported when it is asked for.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from thermoebm.runtime import lazy, torchvision
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
+    from thermoebm.modules import LatentEBM
+    from thermoebm.networks import ConvGenerator, EnergyMLP
+    from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
+    from thermoebm.runs.directories import load_model as load
+    from thermoebm.samplers import ULA
+    from thermoebm.schedules import PowerLaw
 
 __version__ = "0.1.0"
+__all__ = [
+    "ULA",
+    "ConvGenerator",
+    "EnergyMLP",
+    "LatentEBM",
+    "MaximumLikelihood",
+    "PowerLaw",
+    "ThermodynamicIntegration",
+    "load",
+]
+
+torchvision.install()
+
+_get, __dir__, _ = lazy.attach(
+    __name__,
+    {
+        "modules": "LatentEBM",
+        "networks": "ConvGenerator EnergyMLP",
+        "objectives": "MaximumLikelihood ThermodynamicIntegration",
+        "runs": "load=load_model",
+        "samplers": "ULA",
+        "schedules": "PowerLaw",
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    # jsonargparse writes a class by the shortest path that leads to it. Configs, and with them the hashes of studies
+    # and what a resumed run is compared by, have the path of the folder: thermoebm.modules.LatentEBM.
+    if sys._getframe(1).f_code.co_name == "get_import_path":
+        raise AttributeError(name)
+    return _get(name)

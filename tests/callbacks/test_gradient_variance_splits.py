@@ -20,11 +20,12 @@ def test_held_out_draws_are_logged_under_names_of_their_own(small_model, tmp_pat
     drawn = []
     with torch.inference_mode(False):
         state = measure(
+            model.loss,
             model.train(),
             Digits(batch_size=20).test_dataloader(),
+            model.stream("gradient variance test", 1),
+            model.stream("gradient variance test data", 1),
             Design(4, 2, 2),
-            name="gradient variance test",
-            counters=(1,),
             observe=lambda gradient: drawn.append(torch.cat([g.flatten() for g in gradient]).double()),
         )
     report = state.report()

@@ -209,10 +209,11 @@ def test_gradient_variance_is_that_of_the_held_out_loss(checkpoint, tmp_path, ca
     model, data = evaluation.load(checkpoint, Settings())
     drawn = []
     state = measure(
+        model.loss,
         model,
         data.test_dataloader(),
-        name="evaluate gradient variance",
-        counters=(3,),
+        model.stream("evaluate gradient variance", 3),
+        model.stream("evaluate gradient variance data", 3),
         observe=lambda gradient: drawn.append([g.flatten().double() for g in gradient]),
     )
     report, table = state.report(), capsys.readouterr().out

@@ -1,6 +1,5 @@
-"""Gradients drawn from a model: their law on known ones, and what they leave behind."""
+"""Gradients drawn from a loss: their law on known ones, and what they leave behind."""
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -10,12 +9,11 @@ from torch.utils.data import DataLoader
 from thermoebm.data import Digits
 from thermoebm.data.base import Images
 from thermoebm.gradients.draws import measure
-from thermoebm.gradients.statistics import Design
-from thermoebm.objectives import Output
+from thermoebm.gradients.statistics import Decomposition, Design
 from thermoebm.runtime import randomness
 
 
-class Known(pl.LightningModule):
+class Known(nn.Module):
     """Gradients 1 + mean of the batch's images + 0.1 N(0, 1), as long as a buffer that counts the calls is put back.
 
     p and q enter as p + q, so that autograd returns one tensor for both.
@@ -30,11 +28,7 @@ class Known(pl.LightningModule):
         self.global_draws: list[float] = []
         self.noise: list[float] = []
 
-    def stream(self, name: str, *counters: int) -> torch.Generator:
-        return randomness.stream("cpu", 0, name, *counters)
-
-    def objective(self, model: nn.Module, x: Tensor, rng: torch.Generator, *, step: int | None) -> Output:
-        assert step is None
+    def loss(self, x: Tensor, rng: torch.Generator) -> Tensor:
         self.seen.append(x)
         self.global_draws.append(torch.rand(1).item())
         noise = torch.randn(4, generator=rng)
@@ -43,7 +37,11 @@ class Known(pl.LightningModule):
         self.eval()
         g = 1 + x.flatten(1).mean(0) + 0.1 * noise + 1000 * (self.calls - 1)
         p, q = self.generator["p"], self.generator["q"]
-        return Output((self.energy["a"] * g).sum() + ((p + q) * g).sum(), None, {})
+        return (self.energy["a"] * g).sum() + ((p + q) * g).sum()
+
+    def measured(self, design: Design, name: str = "a", *counters: int, batch_size: int = 12) -> Decomposition:
+        noise, order = (randomness.stream("cpu", 0, part, *counters) for part in (name, f"{name} order"))
+        return measure(self.loss, self, loader(batch_size=batch_size), noise, order, design)
 
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 1, 2, 2)).astype(np.uint8))
@@ -59,7 +57,7 @@ def test_data_and_sampler_noise_of_a_known_model_within_four_standard_errors():
 
     Blocks are pairs: the two halves of one shuffled epoch would give S²/B, draws with replacement (N - 1)/N of it.
     """
-    report = measure(Known(), loader(), Design(512, 2, 256)).report()
+    report = Known().measured(Design(512, 2, 256)).report()
     pixels = IMAGES.flatten(1).double() / 127.5 - 1
     data = (pixels.var(0) / 12 * (1 - 12 / 24)).mean().item()
     square = (1 + pixels.mean(0)).square().mean().item()
@@ -73,7 +71,7 @@ def test_data_and_sampler_noise_of_a_known_model_within_four_standard_errors():
 
 
 def test_a_repetition_keeps_its_images_and_a_mini_batch_has_its_own():
-    measure(model := Known(), loader(), Design(4, 3, 2))
+    (model := Known()).measured(Design(4, 3, 2))
     batches = torch.stack(model.seen).view(4, 3, -1)
     assert (batches == batches[:, :1]).all()
     assert len(batches[:, 0].unique(dim=0)) == 4
@@ -85,7 +83,7 @@ def test_draws_repeat_by_name_and_counter():
     for name, counters in (("a", (0,)), ("a", (0,)), ("a", (1,)), ("b", (0,))):
         torch.rand(5)
         model = Known()
-        measure(model, loader(), Design(4, 2, 2), name=name, counters=counters)
+        model.measured(Design(4, 2, 2), name, *counters)
         images.append(tuple(torch.stack(model.seen).flatten().tolist()))
         noise.append(tuple(model.noise))
         dropout.append(tuple(model.global_draws))
@@ -101,7 +99,7 @@ def test_nothing_is_left_behind_in_the_model():
     for p in model.parameters():
         p.grad = torch.full_like(p, 7.0)
     state = torch.get_rng_state()
-    measure(model, loader(), Design(4, 2, 2))
+    model.measured(Design(4, 2, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert all((p.grad == 7).all() and (p == 0).all() for p in model.parameters())
     assert model.calls == 0
@@ -111,13 +109,15 @@ def test_nothing_is_left_behind_in_the_model():
 
 def test_batches_that_cannot_be_drawn_are_refused():
     with pytest.raises(ValueError, match="a batch of 25 cannot be drawn from 24 images"):
-        measure(Known(), loader(batch_size=25))
+        Known().measured(Design(), batch_size=25)
 
 
 def test_held_out_images_of_a_model_in_evaluation_mode(small_model):
     """A real objective: every network has both kinds of noise, and they add up."""
     data = Digits(batch_size=50)
-    report = measure(small_model().eval(), data.test_dataloader(), Design(8, 2, 4)).report()
+    model = small_model().eval()
+    noise, order = model.stream("noise"), model.stream("order")
+    report = measure(model.loss, model, data.test_dataloader(), noise, order, Design(8, 2, 4)).report()
     for network in ("energy", "generator", "both"):
         estimates = report[network]
         assert estimates["total"].value == pytest.approx(estimates["data"].value + estimates["sampler"].value)

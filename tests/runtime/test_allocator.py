@@ -26,7 +26,7 @@ def faults(rounds):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 print(keep_freed_memory() if sys.argv[1] == "ask" else None)
-faults(2)
+faults(20)  # until the heap has a gap of that size which nothing small has settled in
 print(faults(10))
 """
 

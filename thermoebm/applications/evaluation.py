@@ -11,7 +11,7 @@ from torch import Tensor
 from thermoebm import evidence, runs
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.data import ImageDataModule
-from thermoebm.gradients.draws import measure
+from thermoebm.gradients.draws import measure, trainable
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
@@ -69,14 +69,10 @@ def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Setting
     See :class:`thermoebm.callbacks.GradientVariance`; ``across_parameters`` is averaged over the draws that
     ``per_parameter`` is estimated from.
     """
-    across = AcrossParameters([name for name, parameter in model.named_parameters() if parameter.requires_grad])
-    state = measure(
-        model,
-        data.test_dataloader(),
-        name="evaluate gradient variance",
-        counters=(settings.seed,),
-        observe=across.update,
-    )
+    across = AcrossParameters(list(trainable(model)))
+    name = "evaluate gradient variance"
+    noise, order = model.stream(name, settings.seed), model.stream(f"{name} data", settings.seed)
+    state = measure(model.loss, model, data.test_dataloader(), noise, order, observe=across.update)
     return across.scalars() | report_scalars(state.report(), state.names)
 
 

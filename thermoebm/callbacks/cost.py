@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -169,10 +170,9 @@ def count_flops(
         step: Which step.
         context: Entered around the loss, for instance autocast.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
     on_cuda = model.device.type == "cuda"
     with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
-        draw_gradient(model, parameters, x, model.stream("cost"), context, step)
+        draw_gradient(partial(model.loss, step=step), model, x, model.stream("cost"), context)
     if on_cuda:  # uncompiled steps may take more memory than training does
         torch.cuda.reset_peak_memory_stats(model.device)
     return flops.total

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorboards
 from thermoebm.callbacks.splits import SplitName
-from thermoebm.gradients.draws import measure
+from thermoebm.gradients.draws import measure, trainable
 from thermoebm.gradients.moments import Gradient
 from thermoebm.gradients.statistics import (
     Decomposition,
@@ -110,10 +110,10 @@ class GradientVariance(PictureCallback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        trainable = {n: p for n, p in pl_module.named_parameters() if p.requires_grad}
-        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable.values()]
+        parameters = trainable(pl_module)
+        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters.values()]
         if self._across is None:
-            self._across = AcrossParameters(list(trainable))
+            self._across = AcrossParameters(list(parameters))
         self._across.update(gradient)
         self._noise_scale.update(gradient)
 
@@ -130,13 +130,15 @@ class GradientVariance(PictureCallback):
 
     def _measure(self, trainer: pl.Trainer, model: LatentEBM, split: SplitName) -> dict[str, float]:
         """Draws from a split, and writes its picture, table and histograms; the numbers, by their names for train."""
-        across = AcrossParameters([n for n, p in model.named_parameters() if p.requires_grad])
+        across = AcrossParameters(list(trainable(model)))
+        name = "gradient variance" if split == "train" else f"gradient variance {split}"
         state = measure(
+            model.loss,
             model,
             self._loaders[split],
+            model.stream(name, trainer.current_epoch),
+            model.stream(f"{name} data", trainer.current_epoch),
             self.design,
-            name="gradient variance" if split == "train" else f"gradient variance {split}",
-            counters=(trainer.current_epoch,),
             context=trainer.precision_plugin.train_step_context,
             observe=None if split == "train" else across.update,
         )
@@ -153,7 +155,7 @@ class GradientVariance(PictureCallback):
         return across.scalars() | report_scalars(report, state.names)
 
     def _noise_scales(self, model: LatentEBM) -> dict[str, float]:
-        members = networks([n for n, p in model.named_parameters() if p.requires_grad])
+        members = networks(list(trainable(model)))
         return {
             f"gradient_variance/running_noise_scale/{name}": self._noise_scale.value(positions, self._batch_size)
             for name, positions in members.items()

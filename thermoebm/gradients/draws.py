@@ -1,4 +1,4 @@
-"""Independent draws of a model's learning gradient at frozen parameters, on any images, that leave no trace in it."""
+"""Independent draws of a learning gradient at frozen parameters, on any images, that leave no trace in the module."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,35 +10,42 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from thermoebm.gradients.statistics import Decomposition, Design
-from thermoebm.modules import LatentEBM
+
+#: The loss of a batch of images (B, C, H, W), a scalar, with all of its noise from a stream.
+Loss = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def measure(
-    model: LatentEBM,
+    loss: Loss,
+    module: nn.Module,
     loader: DataLoader[Any],
+    noise: torch.Generator,
+    order: torch.Generator,
     design: Design = Design(),  # noqa: B008  (frozen)
     *,
-    name: str = "gradient variance",
-    counters: tuple[int, ...] = (),
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     dtype: torch.dtype = torch.float32,
     observe: Callable[[list[Tensor]], None] | None = None,
 ) -> Decomposition:
-    """The ``per_parameter`` gradient variance of the model's objective, and its split into data and sampler noise.
+    """The ``per_parameter`` variance of a loss's gradient, and its split into data and sampler noise.
 
-    The gradient is that of ``model.objective`` on a batch of the loader's size, in the mode that the model is in. Each
-    mini-batch is drawn without replacement, as in training, and independently of the others, as the estimators need
-    (batches of one epoch exclude one another's images). Parameters, their ``.grad``, buffers, modes and torch's random
-    state are afterwards what they were before. For held-out images, give a loaded model and their loader:
+    The gradient is that of a batch of the loader's size, in the mode that the module is in. Each mini-batch is drawn
+    without replacement, as in training, and independently of the others, as the estimators need (batches of one epoch
+    exclude one another's images). Parameters, their ``.grad``, buffers, modes and torch's random state are afterwards
+    what they were before. For held-out images, give a loaded model and their loader:
 
-        report = measure(runs.load_model(path), datamodule.test_dataloader()).report()
+        model = thermoebm.load(path)
+        noise, order = model.stream("noise"), model.stream("order")
+        report = measure(model.loss, model, datamodule.test_dataloader(), noise, order).report()
         report["generator"]["total"].value, report["generator"]["total"].standard_error
 
     Args:
-        model: The model, on the device where it is to be measured.
+        loss: Maps a batch and a stream to the loss; the batch is on the module's device.
+        module: What has the parameters: the gradient is that of those that are trained.
         loader: Its data set, batch size and collation are used, its order is not.
+        noise: Stream of the loss's noise, on the module's device; moved by every draw.
+        order: Stream of which images are drawn.
         design: How many mini-batches, repetitions and blocks.
-        name, counters: Of the model's streams that order and noise are drawn from; other names, other draws.
         context: Entered around each loss, for instance autocast.
         dtype: Of the streamed buffers.
         observe: Is given every draw, whose tensors are overwritten afterwards.
@@ -46,15 +53,13 @@ def measure(
     Raises:
         ValueError: If the loader has no batch size, or a batch takes more images than there are.
     """
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    state = Decomposition(list(parameters), design, dtype)
-    noise = model.stream(name, *counters)
-    with isolate_rng(include_cuda=model.device.type == "cuda"):
+    state = Decomposition(list(trainable(module)), design, dtype)
+    with isolate_rng(include_cuda=noise.device.type == "cuda"):
         torch.manual_seed(noise.initial_seed())  # for layers like dropout, which draw from torch's own generator
-        for x in _batches(loader, design.num_batches, model.stream(f"{name} data", *counters).initial_seed()):
-            x = x.to(model.device)
+        for x in _batches(loader, design.num_batches, order.initial_seed()):
+            x = x.to(noise.device)
             for _ in range(design.repetitions):
-                gradient = draw_gradient(model, list(parameters.values()), x, noise, context)
+                gradient = draw_gradient(loss, module, x, noise, context)
                 if observe is not None:
                     observe(gradient)
                 state.update(gradient)
@@ -62,22 +67,27 @@ def measure(
 
 
 def draw_gradient(
-    model: LatentEBM,
-    parameters: list[nn.Parameter],
+    loss: Loss,
+    module: nn.Module,
     x: Tensor,
     noise: torch.Generator,
-    context: Callable[[], AbstractContextManager[Any]],
-    step: int | None = None,
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
     """One draw, in memory of its own; what running statistics it moved is moved back, so that all draws are alike.
 
-    With a step, everything that this training step computes is computed, and not only what the gradient needs.
+    Args:
+        loss, module, noise, context: As in :func:`measure`.
+        x: A batch of images (B, C, H, W).
+
+    Returns:
+        The gradient of each tensor of :func:`trainable`, in its order and shape.
     """
-    with _restored(model), torch.enable_grad():
+    with _restored(module), torch.enable_grad():
         with context():
-            loss = model.objective(model, x, noise, step=step).loss
+            value = loss(x, noise)
         # Not backward, which would add to .grad and start DDP's reduction. A parameter outside the graph counts as 0.
-        gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        parameters = list(trainable(module).values())
+        gradient = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
     taken: set[int] = set()
     own = []
     for g in gradient:
@@ -85,6 +95,11 @@ def draw_gradient(
         taken.add(g.data_ptr())
         own.append(g.clone(memory_format=torch.contiguous_format) if shared else g)
     return own
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, in the module's order: what a gradient's tensors are of."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def _batches(loader: DataLoader[Any], count: int, seed: int) -> Iterator[Tensor]:

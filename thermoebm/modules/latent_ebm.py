@@ -186,6 +186,13 @@ class LatentEBM(pl.LightningModule):
         optimizer, scheduler = optim.build(self.optimizer_settings, decays_per_epoch)
         return [optimizer], [scheduler]
 
+    def loss(self, x: Tensor, rng: torch.Generator, step: int | None = None) -> Tensor:
+        """The objective's loss of images (B, C, H, W), with all of its noise from this stream.
+
+        With a step, everything that this training step computes is computed, and not only what the gradient needs.
+        """
+        return self.objective(self, x, rng, step=step).loss
+
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         self.chains.training_batch = self.chains.training_batch or len(batch)
         step = self.global_step

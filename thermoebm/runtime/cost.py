@@ -3,15 +3,15 @@
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-
-from thermoebm.networks import Energy, Generator
 
 # Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
 # CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
@@ -20,6 +20,16 @@ SMALL_BATCH_FLOPS = 10**8
 # From this many on a GPU computes a step, two passes at 5e14 operations a second, for longer than about forty kernels
 # take to launch at 5 µs each. An estimate: `python -m benchmarks --ways compiled,graph` measures both sides.
 GRAPH_FLOPS = 10**11
+
+
+class OfLatents(Protocol):
+    """A network that takes latents (N, d)."""
+
+    latent_dim: int
+
+    def __call__(self, z: Tensor) -> Tensor: ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
 
 
 class Flops(TorchDispatchMode):
@@ -64,14 +74,14 @@ def peak_memory(device: torch.device) -> float:
     return largest if sys.platform == "darwin" else 1024 * largest  # bytes there, kibibytes elsewhere
 
 
-def forward_flops(network: Energy | Generator) -> int:
+def forward_flops(network: OfLatents) -> int:
     """Operations of one latent's pass through a network, counted by running it."""
     with Flops() as flops, torch.no_grad():
         network(next(network.parameters()).new_zeros(1, network.latent_dim))
     return flops.total
 
 
-def choose_threads(generator: Generator, batch_size: int) -> int:
+def choose_threads(generator: OfLatents, batch_size: int) -> int:
     """One thread where a batch is too small to be shared out, else as many as torch has."""
     is_small = batch_size * forward_flops(generator) < SMALL_BATCH_FLOPS
     return 1 if is_small else torch.get_num_threads()

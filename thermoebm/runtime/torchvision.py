@@ -8,9 +8,10 @@ Declaring those operators is enough: data sets, transforms and ``make_grid`` nee
 (``ops.nms``, ``io.read_image``) stay unavailable and say so when called.
 """
 
-import importlib
-
-import torch
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
 # The operators for which torchvision registers a shape function at import.
 _SCHEMAS = (
@@ -18,28 +19,42 @@ _SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
+# What holds the declarations: they go with it.
+_libraries: list[Any] = []
 
-def make_importable() -> torch.library.Library | None:
-    """Imports torchvision, declaring the operators it misses if it does not import by itself.
 
-    Returns:
-        The library that holds the declarations, which the caller must keep alive; None where nothing was needed.
+class _Finder:
+    """Finds torchvision where Python would, and has its import tried once more if operators are missing."""
 
-    Raises:
-        RuntimeError: torchvision's own, if declaring the operators does not help.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    else:
-        return None
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname == "torchvision" else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_or_declare(module: ModuleType) -> None:
+            try:
+                execute(module)
+            except RuntimeError as error:
+                if "torchvision::" not in str(error) or _libraries:
+                    raise
+                _declare()
+                execute(module)
+
+        spec.loader.exec_module = execute_or_declare  # type: ignore[method-assign]
+        return spec
+
+
+def _declare() -> None:
+    import torch
+
     library = torch.library.Library("torchvision", "DEF")
     for schema in _SCHEMAS:
         library.define(schema)
-    importlib.import_module("torchvision")
-    return library
+    _libraries.append(library)
 
 
-LIBRARY = make_importable()
+def install() -> None:
+    """Acts when torchvision is imported, and imports nothing before; without effect where it has been imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

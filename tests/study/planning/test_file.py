@@ -219,7 +219,7 @@ def test_the_plan_times_steps_as_training_takes_them(tmp_path, monkeypatch):
     """Of a whole batch, whose shapes are compiled; nothing of it is left behind."""
     cell = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0]))).cells[0]
     seen = []
-    monkeypatch.setattr(plan, "draw_gradient", lambda model, *_: seen.append(model.chains.training_batch) or [])
+    monkeypatch.setattr(plan, "draw_gradient", lambda _, model, *rest: seen.append(model.chains.training_batch) or [])
     plan._time(cell, Work(steps=1, training=1.0, draws=0.0, chains=0.0))
     assert set(seen) == {75}
     assert cell.composed.model.chains.training_batch is None

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -127,7 +126,7 @@ def _count(model: LatentEBM) -> PerImage:
         return flops.total
 
     others = (
-        lambda: draw_gradient(model, parameters(model), x, rng, nullcontext),
+        lambda: draw_gradient(model.loss, model, x, rng),
         lambda: model.ladder(x, model.evidence_schedule, rng),
         lambda: model.generate(_COUNTED, rng),
     )
@@ -152,11 +151,6 @@ def _in_chain_steps(model: LatentEBM, count: Callable[[], float]) -> float:
         for kernel, length in zip(kernels, lengths, strict=True):
             kernel.num_steps = length
     return total
-
-
-def parameters(model: LatentEBM) -> list[torch.nn.Parameter]:
-    """Those that are trained."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _times(epochs: int, measurement: dict[str, Any]) -> int:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from thermoebm.runtime.cost import Flops
 from thermoebm.runtime.threads import threads
 from thermoebm.runtime.units import duration, scaled
 from thermoebm.study.planning.definitions import Cell, Study
-from thermoebm.study.planning.work import Counter, Work, parameters
+from thermoebm.study.planning.work import Counter, Work
 from thermoebm.study.running import board, folder
 from thermoebm.study.running.executors import Local
 
@@ -89,7 +88,7 @@ def _time(cell: Cell, work: Work) -> _Timed:
         return time.perf_counter() - start
 
     def step() -> list[Tensor]:
-        return draw_gradient(model, parameters(model), x, model.stream("plan"), nullcontext)
+        return draw_gradient(model.loss, model, x, model.stream("plan"))
 
     model.chains.training_batch = part if part == batch else None  # only the whole batch is compiled in training
     first = seconds(step)
