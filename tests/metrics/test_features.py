@@ -1,7 +1,6 @@
 """Features by name: their caches, what they are called, and the faults of networks and files."""
 
 import importlib
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.extractors import Linear
-from thermoebm.data import Digits
+from thermoebm.data import Digits, named
 from thermoebm.metrics import classifier, features
 from thermoebm.metrics.features import Extractor, extractor
 
@@ -157,35 +156,15 @@ def test_real_features_are_those_of_the_code_as_it_is_now(monkeypatch, tmp_path)
 # The classifier
 
 
-def test_the_classifier_command_trains_once_and_prints_its_accuracy(monkeypatch, capsys):
-    """First in a process of its own, as a user starts it; the second time nothing is trained."""
-    command = [sys.executable, "-m", "thermoebm.metrics.classifier", "digits"]
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Training the classifier of digits once" in first.stderr
-    monkeypatch.setattr(sys, "argv", command[2:])
-    classifier.main()
-    said = capsys.readouterr()
-    assert (said.out, said.err) == (first.stdout, "")
-    accuracy = float(first.stdout.removeprefix("classifier:digits recognises ").partition("%")[0])
-    assert accuracy > 97
-    network = extractor("classifier", Digits())
+def test_the_classifiers_features_have_a_scale_and_its_head_reads_them():
+    network = extractor("classifier", lambda name: named(name, own=Digits()))
     assert network.name == "classifier:digits"
     images = Digits().held_out_images
     assert network(images).shape == (297, 64)
     (train, _), (_, labels) = Digits().splits
     assert network(train).square().mean().item() == pytest.approx(1, rel=1e-3)
     correct = (network.head(network(images)).argmax(1) == labels).double().mean().item()
-    assert f"{correct:.1%}" == f"{accuracy}%"
-
-
-def test_an_unknown_data_set_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["classifier", "cats"])
-    with pytest.raises(SystemExit) as ended:
-        classifier.main()
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: There is no data set 'cats'; choose one of ")
-    assert said.count("\n") == 1
+    assert correct == classifier.load(Digits())[1] > 0.97
 
 
 def test_the_classifier_is_the_same_each_time_and_moves_no_random_state(monkeypatch):
@@ -209,9 +188,11 @@ def test_rescaling_features_leaves_the_logits_as_they_are():
 def test_faults_of_the_classifier_are_told(monkeypatch):
     monkeypatch.setitem(classifier._RECIPE, "steps", 1)
     with pytest.raises(ValueError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
-        extractor("classifier:digits")(pictures().expand(-1, 3, -1, -1))
+        extractor("classifier:digits", named)(pictures().expand(-1, 3, -1, -1))
     with pytest.raises(ValueError, match="There is no data set ''; choose one of "):
-        extractor("classifier")
+        extractor("classifier", named)
+    with pytest.raises(ValueError, match="Extractor 'classifier:digits' is trained on labels: give it a data set"):
+        extractor("classifier:digits")
 
     class Unlabelled(Digits):
         def read(self):
@@ -221,4 +202,4 @@ def test_faults_of_the_classifier_are_told(monkeypatch):
 
     said = "^unlabelled has no labels to train a classifier on; choose another extractor, for instance pixels.$"
     with pytest.raises(ValueError, match=said):
-        extractor("classifier", Unlabelled(num_train=100))
+        extractor("classifier", lambda name: named(name, own=Unlabelled(num_train=100)))

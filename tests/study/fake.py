@@ -10,16 +10,11 @@ import json
 import os
 import sys
 import time
-import types
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-if "thermoebm" not in sys.modules:  # without what the package imports, which takes seconds
-    package = types.ModuleType("thermoebm")
-    package.__path__ = [str(ROOT / "thermoebm")]
-    sys.modules["thermoebm"] = package
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))
 
 from thermoebm.study.planning.definitions import Run, Study  # noqa: E402
 from thermoebm.study.running import folder, worker  # noqa: E402
@@ -66,7 +61,7 @@ def describe(run: Path) -> dict:
     return about
 
 
-def train(run: Path, threads: int, epochs: int) -> Path:
+def train(program: object, run: Path, threads: int, epochs: int) -> Path:
     """Epochs that write to a trace what they start from; a checkpoint is the number of epochs done."""
     faults = (
         json.loads((run.parents[1] / "faults.json").read_text()) if (run.parents[1] / "faults.json").exists() else {}
@@ -103,7 +98,7 @@ def alone(run: Path) -> None:
         file.write(f"{os.getpid()}\n")
 
 
-def evaluate(run: Path, checkpoint: Path, config: dict) -> None:
+def evaluate(program: object, run: Path, checkpoint: Path, config: dict) -> None:
     (run / "test").mkdir(exist_ok=True)
     folder.write(run / "test" / "metrics.json", {"epochs": int(checkpoint.read_text())})
 
@@ -112,4 +107,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "launch":
         sys.exit(launch(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
     worker._describe, worker._train, worker._evaluate = describe, train, evaluate
-    sys.exit(worker.main(sys.argv[1:]))
+    sys.exit(worker.main(print, print, sys.argv[1:]))

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.test_train import SHORT, cli
 from tests.study.planning.test_file import CONFIGS, changed, write
+from thermoebm.cli.train import CLI
 from thermoebm.study.planning.file import read
 from thermoebm.study.planning.work import Counter
 from thermoebm.study.running import folder
@@ -28,7 +29,7 @@ def test_operations_are_counted_as_a_run_logs_them(tmp_path):
             "model.init_args.posterior_sampler.init_args.num_steps": 3,
         }
         cell = {"name": "c", "group": "g", "configs": [str(CONFIGS / overlay)], "set": overrides}
-        study = read(write(tmp_path, changed(cells=[cell])))
+        study = read(write(tmp_path, changed(cells=[cell])), CLI)
         _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
         with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
             logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
@@ -50,7 +51,7 @@ REAL = {
 
 WITHOUT_FIGURES = """
 import sys
-from thermoebm.study import __main__ as study
+from thermoebm.cli import study
 study._figures = lambda *_: None
 sys.exit(study.main())
 """

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from thermoebm import evidence, runs
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
-from thermoebm.data import ImageDataModule
+from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
@@ -137,7 +138,7 @@ def reference(data: ImageDataModule, settings: Settings) -> Reference:
     order = torch.randperm(len(split), generator=randomness.stream("cpu", settings.seed, "evaluate real"))
     real = split[order[: settings.num_samples]]
     sizes, scaled = fit_sizes(min(len(real), settings.num_samples), settings.sizes)
-    extractor = features.extractor(settings.extractor, data)
+    extractor = features.extractor(settings.extractor, partial(named, own=data))
     extractor(real[:1].to(settings.device))
     return Reference(real, extractor, sizes, [scaled] if scaled else [])
 

@@ -1,6 +1,7 @@
 """How far generated images are from real ones, while a model trains."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import lightning.pytorch as pl
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from thermoebm.callbacks import splits as split_names
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.callbacks.splits import SplitName
-from thermoebm.data import ImageDataModule
+from thermoebm.data import ImageDataModule, named
 from thermoebm.metrics import features
 from thermoebm.metrics.extrapolation import Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
@@ -89,7 +90,7 @@ class GenerationMetrics(pl.Callback):
             if scaled:
                 print(f"GenerationMetrics, {name}: {scaled}", flush=True)
             self._real[name] = real, sizes
-        extractor = features.extractor(self.extractor_name, data)
+        extractor = features.extractor(self.extractor_name, partial(named, own=data))
         extractor(data.train_images[:1])
         self._extractor = extractor
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torchvision.utils import save_image
@@ -16,6 +16,7 @@ from torchvision.utils import save_image
 from thermoebm.applications import evaluation
 from thermoebm.applications.evaluation import Settings
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.cli.parser import Parser, positive
 from thermoebm.metrics.summary import extrapolation_figure, plus_minus
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
@@ -26,11 +27,6 @@ from thermoebm.runtime.threads import threads
 _GRADIENT = "gradient_variance/per_parameter/{}/{}"
 _NETWORKS = ("energy", "generator")
 _PARTS = ("total", "data", "sampler")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message}; --help lists every option")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,29 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     defaults = Settings()
-    parser = _Parser(prog="evaluate.py", description="How good is a trained model? Needs nothing but its checkpoint.")
+    parser = Parser(prog="evaluate.py", description="How good is a trained model? Needs nothing but its checkpoint.")
     parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints, or folders that hold last.ckpt")
     parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
-    parser.add_argument("--num_samples", type=_positive, default=defaults.num_samples, help="generated images")
+    parser.add_argument("--num_samples", type=positive, default=defaults.num_samples, help="generated images")
     parser.add_argument(
         "--extractor", default=defaults.extractor, help="classifier, pixels, inception[:PATH], class path"
     )
     parser.add_argument("--split", choices=["test", "train"], default=defaults.split, help="which real images")
-    parser.add_argument("--sizes", type=_positive, nargs="+", help="sample sizes of the extrapolation")
+    parser.add_argument("--sizes", type=positive, nargs="+", help="sample sizes of the extrapolation")
     parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
-    parser.add_argument("--evidence_images", type=_positive, default=defaults.evidence_images, help="at most so many")
+    parser.add_argument("--evidence_images", type=positive, default=defaults.evidence_images, help="at most so many")
     parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
     parser.add_argument("--root", help="where the real images are, if not where they were in training")
     parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
-    return int(text)
 
 
 def find_checkpoints(given: Sequence[str]) -> list[Path]:

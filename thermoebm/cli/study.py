@@ -2,12 +2,12 @@
 
 import argparse
 import importlib
-import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from thermoebm.cli.parser import Parser
 from thermoebm.runtime.terminal import fail, quieten, say
 
 _COMMANDS = {
@@ -21,22 +21,18 @@ _COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message}; --help lists every option")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status; faults are told in one sentence."""
     options = _options(arguments)
     quieten()
     started = time.perf_counter()
+    from thermoebm.cli.train import CLI
     from thermoebm.study.planning.definitions import StudyError
     from thermoebm.study.planning.file import read
 
     options.importing = time.perf_counter() - started
     try:
-        study = read(options.study)
+        study = read(options.study, CLI)
         output = options.output or Path("studies") / study.name
         return int(globals()[f"_{options.command}"](study, output, options) or 0)
     except (StudyError, ValueError, OSError) as error:
@@ -44,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m thermoebm.study", description="A study: many runs, one file.")
+    parser = Parser(prog="python -m thermoebm.study", description="A study: many runs, one file.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, does in _COMMANDS.items():
         command = commands.add_parser(name, help=does, description=does)
@@ -130,7 +126,3 @@ def _page(study: Any, output: Path, options: argparse.Namespace) -> None:
 def _of(name: str) -> Any:
     """Imported when it is needed: each takes a while."""
     return importlib.import_module(f"thermoebm.study.{name}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,11 +25,12 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
-from thermoebm.runtime.terminal import Parser, fail, quieten, reason, say, tensorboard_command
+from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
 
 
 class CLI(LightningCLI):
@@ -44,7 +44,7 @@ class CLI(LightningCLI):
             ImageDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_class=Parser,
+            parser_class=ConfigParser,
             save_config_callback=SaveConfig,
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False, "logger": False, "enable_model_summary": False},
@@ -180,31 +180,3 @@ class CLI(LightningCLI):
         folder = runs.claim(parent / "predict")
         runs.write_samples(samples, image_grid(samples[:100], 10), folder)
         say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) and samples.png")
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the whole config in the run's directory; a resumed run adds a file beside the first."""
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if stage != "fit" or trainer.log_dir is None:
-            return
-        earlier = len(list(Path(trainer.log_dir).glob("config*.yaml")))
-        self.config_filename = f"config-resumed-{earlier}.yaml" if earlier else "config.yaml"
-        self.overwrite = True
-        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))
-        super().setup(trainer, pl_module, stage)
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint carries its config, so that it can be used without the rest of its run."""
-        checkpoint["config"] = self.plain
-
-
-def a_seed(value: bool | int) -> int:
-    """The seed, if it is one.
-
-    Raises:
-        ValueError: If it is not a number of at least 0.
-    """
-    if isinstance(value, bool) or value < 0:
-        raise ValueError(f"seed_everything is {value}; give a number of at least 0.")
-    return value

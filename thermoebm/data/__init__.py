@@ -6,7 +6,8 @@ from thermoebm.data.celeba import CelebA
 from thermoebm.data.cifar10 import CIFAR10
 from thermoebm.data.digits import Digits
 from thermoebm.data.mnist import MNIST
+from thermoebm.data.names import named
 from thermoebm.data.own import ImageFolder
 from thermoebm.data.svhn import SVHN
 
-__all__ = ["CIFAR10", "MNIST", "SVHN", "Arrays", "CelebA", "Digits", "ImageDataModule", "ImageFolder", "Split"]
+__all__ = ["CIFAR10", "MNIST", "SVHN", "Arrays", "CelebA", "Digits", "ImageDataModule", "ImageFolder", "Split", "named"]

@@ -1,19 +1,18 @@
-"""A small classifier of a data set's own labels, as an offline source of features: python -m ...classifier digits
+"""A small classifier of a data set's own labels, as an offline source of features.
 
 It is trained once, from a fixed seed, and kept in the cache under a name made of the data, the labels and the recipe.
+``python -m thermoebm.cli.classifier digits`` trains it beforehand.
 """
 
-import argparse
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import thermoebm.data
-from thermoebm.data import ImageDataModule
 from thermoebm.runtime import cache, randomness
 from thermoebm.runtime.threads import threads
 
@@ -22,6 +21,21 @@ _RECIPE = {"version": 3, "steps": 400, "batch": 100, "learning_rate": 3e-3, "wei
 
 # Images of so few values are trained on by one thread.
 _TINY = 16 * 16
+
+
+class Labelled(Protocol):
+    """A data set, as far as a classifier is trained on it; :class:`thermoebm.data.ImageDataModule` is one."""
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+
+    @property
+    def splits(self) -> Sequence[tuple[Tensor, Tensor | None]]:
+        """Training and held-out images, uint8 (N, C, H, W), and their labels int64 (N,), or None."""
+
+    def whole(self) -> Self:
+        """The same data set with all of its images."""
 
 
 class Classifier(nn.Module):
@@ -61,28 +75,7 @@ class Classifier(nn.Module):
         return features
 
 
-def data_set(name: str, **options: Any) -> ImageDataModule:
-    """The data set of this name (its class's, whatever the case).
-
-    Args:
-        name: For instance ``digits`` or ``mnist``.
-        options: Of the data set, for instance ``root``.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    sets = {
-        key.lower(): member
-        for key, member in vars(thermoebm.data).items()
-        if isinstance(member, type) and issubclass(member, ImageDataModule) and member is not ImageDataModule
-    }
-    if name not in sets:
-        raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(sorted(sets))}.")
-    data: ImageDataModule = sets[name](**options)
-    return data
-
-
-def load(data: ImageDataModule, again: bool = False) -> tuple[Classifier, float]:
+def load(data: Labelled, again: bool = False) -> tuple[Classifier, float]:
     """The data set's classifier, in evaluation mode, and its accuracy on the held-out images.
 
     It is trained on all of the data set, however many images a run takes: distances of different runs compare. Where
@@ -96,7 +89,7 @@ def load(data: ImageDataModule, again: bool = False) -> tuple[Classifier, float]
         ValueError: If the data set has no labels.
     """
     name = data.title
-    if any(split.labels is None for split in data.splits):  # not of the whole set, which may take long to decode
+    if any(labels is None for _, labels in data.splits):  # not of the whole set, which may take long to decode
         raise ValueError(
             f"{name} has no labels to train a classifier on; choose another extractor, for instance pixels."
         )
@@ -165,22 +158,3 @@ def _rescale(network: Classifier, images: Tensor) -> None:
 def _accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
     guesses = [network.head(network(part.float() / 127.5 - 1)).argmax(1) for part in images.split(500)]
     return (torch.cat(guesses) == labels).double().mean().item()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the classifier whose features judge generated images.")
-    parser.add_argument("data", help="the data set, for instance digits")
-    parser.add_argument("--root", help="where the data set is, if it is a file or folder")
-    parser.add_argument("--again", action="store_true", help="train it even if it is in the cache")
-    arguments = parser.parse_args()
-    try:
-        options = {"root": arguments.root} if arguments.root else {}
-        _, accuracy = load(data_set(arguments.data, **options), arguments.again)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    print(f"classifier:{arguments.data} recognises {accuracy:.1%} of the held-out images.")
-
-
-if __name__ == "__main__":
-    main()

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thermoebm.data import ImageDataModule
 from thermoebm.metrics import classifier
+from thermoebm.metrics.classifier import Labelled
 from thermoebm.metrics.fidelity import check_features
 from thermoebm.metrics.inception import Inception
 from thermoebm.runtime import cache
@@ -114,12 +114,13 @@ class Extractor:
         return features.float()
 
 
-def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
+def extractor(name: str, data_set: Callable[[str], Labelled] | None = None) -> Extractor:
     """The extractor of this name; see the module's table.
 
     Args:
         name: For instance ``inception``, ``classifier:digits`` or ``my.module.Network``.
-        data: The data set whose labels a bare ``classifier`` is trained on.
+        data_set: The labelled data set of a name, and of an empty one that which images are measured on; for a
+            ``classifier``. (:func:`thermoebm.data.named` is one.)
 
     Raises:
         ValueError: If there is none, or its weights are neither there nor to be had.
@@ -130,9 +131,11 @@ def extractor(name: str, data: ImageDataModule | None = None) -> Extractor:
     if kind == "inception":
         return Extractor("inception", inception := Inception(Path(which) if which else None), inception.logits, 50)
     if kind == "classifier":
-        own = data if data is not None and which in ("", data.title) else classifier.data_set(which)
-        network, _accuracy = classifier.load(own)
-        return Extractor(f"classifier:{own.title}", network, network.head)
+        if data_set is None:
+            raise ValueError(f"Extractor '{name}' is trained on labels: give it a data set that has them.")
+        labelled = data_set(which)
+        network, _accuracy = classifier.load(labelled)
+        return Extractor(f"classifier:{labelled.title}", network, network.head)
     return Extractor(name, _by_class_path(name))
 
 

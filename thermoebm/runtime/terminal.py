@@ -1,13 +1,11 @@
 """What a person at the terminal sees: one line for news, one sentence for a fault, and no noise."""
 
 import logging
-import re
 import sys
 import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -66,18 +64,3 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong in one sentence, without the usage text of a hundred options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        report, sentence = str(message), reason(ex) if ex else str(message)
-        if "not accepted" in sentence or "not accept option" in sentence:
-            sentence += "; --print_config lists every field"
-        if report.startswith("Parser key"):
-            sentence = report.split(":")[0].replace("Parser key", "field") + f": {sentence}"
-        elif "parsing config" in report:
-            sentence = f"a config file is not valid YAML: {sentence}"
-        sentence = re.sub(r"<class '(\w+)'>", r"\1", sentence)
-        fail(re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", sentence))

@@ -11,8 +11,8 @@ import yaml
 
 from tests.cli.test_train import SHORT, cli
 from tests.study.runs import CONFIG, NETWORK, contents, evaluated, make, metrics
+from thermoebm.cli.study import main
 from thermoebm.runs.settings import settings
-from thermoebm.study.__main__ import main
 from thermoebm.study.analysis import collect as module
 from thermoebm.study.analysis.collect import at_equal, collect, read_tables
 from thermoebm.study.analysis.published import published

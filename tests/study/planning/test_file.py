@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thermoebm.study.__main__ import main
+from thermoebm.cli.study import main
+from thermoebm.cli.train import CLI
 from thermoebm.study.planning.compose import compose
 from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.planning.file import read
@@ -44,7 +45,7 @@ def with_cell(**entries) -> dict:
 
 
 def test_cells_and_seeds_become_runs_with_whole_configs(tmp_path):
-    study = read(write(tmp_path, STUDY))
+    study = read(write(tmp_path, STUDY), CLI)
     assert [(run.cell, run.group, run.seed) for run in study.runs] == [
         (cell, group, seed) for seed in (4, 0) for cell, group in (("b 25", "batch"), ("b 75", "batch"), ("p", "power"))
     ]
@@ -63,7 +64,7 @@ def test_cells_and_seeds_become_runs_with_whole_configs(tmp_path):
 
 def a_hash(**overrides) -> str:
     files = [CONFIGS / "digits.yaml", CONFIGS / "ti.yaml"]
-    return compose(files, {"trainer.max_epochs": 3} | overrides, 0).seeded(0)[0]
+    return compose(CLI, files, {"trainer.max_epochs": 3} | overrides, 0).seeded(0)[0]
 
 
 def test_a_hash_depends_on_what_has_an_effect_and_on_nothing_else():
@@ -91,12 +92,12 @@ def test_a_hash_depends_on_what_has_an_effect_and_on_nothing_else():
 @pytest.mark.parametrize("name", ["2065760e61", "1234567890", "0123456789", "1e5", "1_0e7", "12345678e9", "c545c9e7b5"])
 def test_a_hash_stays_a_word_in_the_runs_config(tmp_path, name):
     """Even one of digits and an e, which train.py's parser takes for a number and PyYAML does not."""
-    study = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0])))
+    study = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0])), CLI)
     (run,) = study.runs
     run = replace(run, hash=name, config=run.config | {"name": name})
     prepare.prepare(replace(study, runs=(run,)), tmp_path / "out")
     place = tmp_path / "out" / "runs" / name
-    assert compose([place / "config.yaml"], {}, 0).config["name"] == name
+    assert compose(CLI, [place / "config.yaml"], {}, 0).config["name"] == name
     assert folder.read(place / "run.json")["run"] == name
 
 
@@ -131,7 +132,7 @@ def test_what_is_wrong_is_told_in_a_sentence_with_file_and_cell(tmp_path, study,
     told = capsys.readouterr().err
     assert ended.value.code == 2
     with pytest.raises(StudyError, match=words) as error:
-        read(path)
+        read(path, CLI)
     assert str(error.value).startswith(f"{path}: ")
     assert told == f"error: {error.value}\n"
     assert not (tmp_path / "out").exists()
@@ -145,12 +146,12 @@ def test_a_file_that_is_no_study_is_told(tmp_path, text, words):
     if text is not None:
         path.write_text(text)
     with pytest.raises(StudyError, match=words):
-        read(path)
+        read(path, CLI)
 
 
 @pytest.mark.parametrize("name", ["celeba", "cifar10", "svhn", "mnist", "digits"])
 def test_the_reports_experiments_are_there(name):
-    study = read(CONFIGS / "study" / f"{name}.yaml")
+    study = read(CONFIGS / "study" / f"{name}.yaml", CLI)
     groups = {cell.group for cell in study.cells}
     assert groups == {"batch", "power", "num_temperatures", "posterior_steps", "eta", "width"}
     batches = {c.composed.config["data"]["init_args"]["batch_size"] for c in study.cells if c.group == "batch"}
@@ -173,7 +174,7 @@ def test_the_reports_experiments_are_there(name):
 
 def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
     output = tmp_path / "out"
-    before = read(write(tmp_path, STUDY))
+    before = read(write(tmp_path, STUDY), CLI)
     assert prepare.difference(before, output) == []
     prepare.prepare(before, output)
     assert prepare.difference(before, output) == []
@@ -185,7 +186,7 @@ def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
     cells = copy.deepcopy(STUDY["cells"])
     cells[0]["grid"][BATCH] = [75, 150]
     cells[1]["name"] = "renamed"
-    after = read(write(tmp_path, changed(cells=cells)))
+    after = read(write(tmp_path, changed(cells=cells)), CLI)
     (told,) = prepare.difference(after, output)
     assert told == (
         f"{after.path} has changed since runs were made: new are 'b 150'; no longer wanted are 'b 25', whose 2 runs "
@@ -199,12 +200,12 @@ def test_a_changed_study_is_told_and_keeps_its_runs(tmp_path):
     assert len(prepare.strays(after, output)) == 2
     assert (output / "study.yaml").read_text() == after.path.read_text()
     assert (output / "study-1.yaml").read_text() == first
-    prepare.prepare(read(write(tmp_path, STUDY)), output)
+    prepare.prepare(read(write(tmp_path, STUDY), CLI), output)
     assert {path.name for path in output.glob("*.yaml")} == {"study.yaml", "study-1.yaml", "study-2.yaml"}
 
 
 def test_a_default_that_has_changed_is_told(tmp_path):
-    output, study = tmp_path / "out", read(write(tmp_path, STUDY))
+    output, study = tmp_path / "out", read(write(tmp_path, STUDY), CLI)
     prepare.prepare(study, output)
     place = output / "runs" / study.runs[0].hash
     about = folder.read(place / "run.json")
@@ -217,7 +218,7 @@ def test_a_default_that_has_changed_is_told(tmp_path):
 
 def test_the_plan_times_steps_as_training_takes_them(tmp_path, monkeypatch):
     """Of a whole batch, whose shapes are compiled; nothing of it is left behind."""
-    cell = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0]))).cells[0]
+    cell = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0])), CLI).cells[0]
     seen = []
     monkeypatch.setattr(plan, "draw_gradient", lambda _, model, *rest: seen.append(model.chains.training_batch) or [])
     plan._time(cell, Work(steps=1, training=1.0, draws=0.0, chains=0.0))

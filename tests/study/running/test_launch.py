@@ -129,7 +129,7 @@ def test_a_worker_whose_run_is_held_leaves_it_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_PATIENCE", 0.2)
     with folder.locked(place) as mine:
         assert mine
-        assert worker.main([str(place)]) == worker.BUSY
+        assert worker.main(print, print, [str(place)]) == worker.BUSY
     assert not (place / "attempts.json").exists()
 
 

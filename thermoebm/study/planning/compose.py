@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningCLI
 
-from thermoebm.cli.train import CLI
 from thermoebm.modules import LatentEBM
 from thermoebm.study.planning.definitions import StudyError
 
@@ -59,10 +59,11 @@ def run_hash(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def compose(configs: list[Path], overrides: dict[str, Any], seed: int) -> Composed:
+def compose(program: type[LightningCLI], configs: list[Path], overrides: dict[str, Any], seed: int) -> Composed:
     """What ``train.py fit`` would run with these config files and overrides, later ones winning.
 
     Args:
+        program: The class that train.py runs, :class:`thermoebm.cli.train.CLI`.
         configs: Files.
         overrides: Values of dotted fields.
         seed: One to check with.
@@ -76,7 +77,7 @@ def compose(configs: list[Path], overrides: dict[str, Any], seed: int) -> Compos
     try:
         with contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each run says its own
-            return _check().compose(arguments)
+            return _check(program).compose(arguments)
     except SystemExit as refused:
         raise StudyError(said.getvalue().strip().split("error: ")[-1]) from refused
     except (ValueError, TypeError) as error:
@@ -87,8 +88,14 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class _Check(CLI):
-    """train.py up to the moment when it would read data: parses, builds model, data set and callbacks."""
+class _Check:
+    """Over train.py's class: parses, builds model, data set and callbacks, and stops where it would read data."""
+
+    parser: Any
+    config: Any
+    model: Any
+    datamodule: Any
+    _parser: Any
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
@@ -106,7 +113,7 @@ class _Check(CLI):
         self.config = self.parser.parse_args(arguments)
         threads = torch.get_num_threads()
         with torch.random.fork_rng(devices=[]):
-            super().instantiate_classes()
+            super().instantiate_classes()  # type: ignore[misc]
         torch.set_num_threads(threads)
         trainer = self.config.fit.trainer
         if trainer.max_epochs is None or trainer.max_epochs < 1:
@@ -126,17 +133,17 @@ class _Check(CLI):
         return plain
 
 
-_checks: list[_Check] = []
+_checks: dict[type[LightningCLI], _Check] = {}
 
 
-def _check() -> _Check:
-    """The one that is made once: building a parser of some hundred fields takes longer than parsing."""
-    if not _checks:
+def _check(program: type[LightningCLI]) -> _Check:
+    """Made once for each program: building a parser of some hundred fields takes longer than parsing."""
+    if program not in _checks:
         with warnings.catch_warnings():
             shown = warnings.formatwarning
-            _checks.append(_Check())
+            _checks[program] = type("Check", (_Check, program), {})()
             warnings.formatwarning = shown
-    return _checks[0]
+    return _checks[program]
 
 
 def _remove(settings: dict[str, Any], field: list[str]) -> None:

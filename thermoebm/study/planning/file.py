@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.cli import LightningCLI
 
 from thermoebm.study.planning.compose import compose
 from thermoebm.study.planning.definitions import Cell, Run, Study, StudyError
@@ -39,20 +40,24 @@ _TAKEN = {
 }
 
 
-def read(path: str | Path) -> Study:
+def read(path: str | Path, program: type[LightningCLI]) -> Study:
     """Reads a study file and composes its runs.
+
+    Args:
+        path: The file.
+        program: The class that train.py runs, :class:`thermoebm.cli.train.CLI`, by whose parser they are composed.
 
     Raises:
         StudyError: If something is wrong with it: one sentence with the file's name and the cell's.
     """
     path = Path(path)
     try:
-        return _study(path)
+        return _study(path, program)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from error
 
 
-def _study(path: Path) -> Study:
+def _study(path: Path, program: type[LightningCLI]) -> Study:
     given = _load(path)
     _known(given, {"name", "configs", "set", "seeds", "retries", "cells"}, "the study")
     name, seeds, retries = given.get("name", path.stem), given.get("seeds"), given.get("retries", 1)
@@ -69,7 +74,7 @@ def _study(path: Path) -> Study:
     shared = _files(given, path, "the study"), _overrides(given, "set", "the study")
     cells: list[Cell] = []
     for number, entry in enumerate(given["cells"], start=1):
-        for cell in _cells(entry, number, path, *shared, seeds[0]):
+        for cell in _cells(entry, number, path, *shared, seeds[0], program):
             if cell.name in {other.name for other in cells}:
                 raise StudyError(f"two cells are called '{cell.name}'; give each its own name.")
             cells.append(cell)
@@ -99,7 +104,13 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _cells(
-    entry: Any, number: int, path: Path, configs: list[Path], overrides: dict[str, Any], seed: int
+    entry: Any,
+    number: int,
+    path: Path,
+    configs: list[Path],
+    overrides: dict[str, Any],
+    seed: int,
+    program: type[LightningCLI],
 ) -> list[Cell]:
     """The cells of one entry: one, or one for each combination of its grid."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
@@ -119,7 +130,7 @@ def _cells(
         point = dict(zip(grid, values, strict=True))
         name = _named(entry["name"], overrides | point, title)
         try:
-            composed = compose(configs, overrides | point, seed)
+            composed = compose(program, configs, overrides | point, seed)
         except StudyError as error:
             raise StudyError(f"cell '{name}': {error}") from error
         cells.append(Cell(name, entry["group"], composed))

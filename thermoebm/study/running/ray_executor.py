@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thermoebm.study.planning.definitions import StudyError
-from thermoebm.study.running.executors import WORKER, cores, environment
+from thermoebm.study.running.workers import WORKER, cores, environment
 
 # How often Ray starts a run anew whose node was lost: a loss is not the run's fault, and it resumes where it was.
 _LOSSES = 20

@@ -1,6 +1,6 @@
 """One run, in a process of its own: train (or go on), evaluate on test images, and only then say DONE.
 
-Started by an executor as ``python -m thermoebm.study.running.worker RUN_DIRECTORY``. Exit status: 0 done, :data:`BUSY`,
+Started by an executor as ``python -m thermoebm.cli.worker RUN_DIRECTORY``. Exit status: 0 done, :data:`BUSY`,
 :data:`DAMAGED`, anything else a failure whose last ``error:`` line says why.
 """
 
@@ -13,10 +13,14 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from thermoebm.study.running import folder
+
+#: A program, given its arguments.
+Program = Callable[[list[str]], object]
 
 #: Exit status: another process works on the run.
 BUSY = 75
@@ -27,8 +31,16 @@ DAMAGED = 65
 _PATIENCE = 10
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Does what is left of a run."""
+def main(train: Program, evaluate: Program, arguments: list[str] | None = None) -> int:
+    """Does what is left of a run.
+
+    Args:
+        train, evaluate: train.py and evaluate.py, each given its arguments.
+        arguments: The worker's own; None: the command line's.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -40,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             return BUSY
         try:
             if folder.read(options.run / "DONE") is None:
-                _attempt(options.run, options.threads)
+                _attempt(options.run, options.threads, train, evaluate)
         except folder.Damaged as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return DAMAGED
@@ -51,15 +63,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _attempt(run: Path, threads: int) -> None:
+def _attempt(run: Path, threads: int, train: Program, evaluate: Program) -> None:
     attempts = _attempts(run)
     attempts.append({"started": time.time()})
     print(f"=== attempt {len(attempts)}, {folder.now()}", flush=True)
     folder.write(run / "attempts.json", {"attempts": attempts})
     (run / "FAILED").unlink(missing_ok=True)
     about = _describe(run)
-    checkpoint = _train(run, threads, about["config"]["trainer"]["max_epochs"])
-    _evaluate(run, checkpoint, about["config"])
+    checkpoint = _train(train, run, threads, about["config"]["trainer"]["max_epochs"])
+    _evaluate(evaluate, run, checkpoint, about["config"])
     attempts[-1]["ended"] = time.time()
     folder.write(run / "attempts.json", {"attempts": attempts})
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
@@ -108,10 +120,9 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _train(run: Path, threads: int, epochs: int) -> Path:
+def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     """train.py fit, from the last checkpoint if there is one; returns the checkpoint that it leaves."""
     from thermoebm import runs
-    from thermoebm.cli.train import CLI
 
     arguments = ["fit", f"--config={run / 'config.yaml'}", f"--runs={run.parent}", f"--threads={threads}"]
     checkpoint = folder.last_checkpoint(run)
@@ -124,18 +135,15 @@ def _train(run: Path, threads: int, epochs: int) -> Path:
             raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error
         arguments += [f"--ckpt_path={checkpoint}"]
     if trained < epochs:
-        sys.argv = sys.argv[:1]  # Lightning wonders otherwise
-        CLI(arguments)
+        train(arguments)
     checkpoint = folder.last_checkpoint(run)
     if checkpoint is None:
         raise RuntimeError("training left no checkpoint; leave trainer.enable_checkpointing as it is.")
     return checkpoint
 
 
-def _evaluate(run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
+def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
     """evaluate.py on test images, with the features and the number of samples of the training's own measurements."""
-    from thermoebm.cli import evaluate as evaluation_cli
-
     fidelity, data = config["fidelity"], config["data"]["init_args"]
     arguments = ["--checkpoint", checkpoint, "--output", run / "test", "--split", "test", "--gradient_variance"]
     arguments += ["--num_samples", fidelity["num_samples"], "--extractor", fidelity["extractor"]]
@@ -143,7 +151,7 @@ def _evaluate(run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
     arguments += ["--sizes", *fidelity["sizes"]] if fidelity["sizes"] else []
     arguments += [] if data["download"] else ["--no_download"]
     arguments += ["--device", "cpu"] if config["trainer"]["accelerator"] == "cpu" else []
-    evaluation_cli.main([*map(str, arguments)])
+    evaluate([*map(str, arguments)])
 
 
 def _die_with(parent: int) -> None:
@@ -154,7 +162,3 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,20 @@
+"""What all programs with plain options share."""
+
+import argparse
+from typing import NoReturn
+
+from thermoebm.runtime.terminal import fail
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; --help lists every option")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
+    return int(text)
