@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from thermoebm import runs
 from thermoebm.data import Digits
 from thermoebm.metrics.kernels import mmd2, rbf
 from thermoebm.modules import LatentEBM
+from thermoebm.runs import checkpoints
 
 
 class Quality(NamedTuple):
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+")
     print("  MMD²   reconstruction   share of 0 ... 9 in %             checkpoint")
     for path in parser.parse_args().checkpoints:
-        result = quality(runs.load_model(path), Digits())
+        result = quality(checkpoints.load_model(path), Digits())
         shares = " ".join(f"{100 * share:2.0f}" for share in result.shares)
         print(f"{result.mmd2:7.4f}   {result.reconstruction_error:10.4f}       {shares}   {path}")
 

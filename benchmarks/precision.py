@@ -19,7 +19,8 @@ from torch.nn.functional import cosine_similarity
 from benchmarks import report
 from benchmarks.measure import Group, precision, precisions
 from benchmarks.models import NETWORKS, SCHEDULE, build, objective
-from thermoebm import evidence, optim, runs
+from thermoebm import evidence, optim
+from thermoebm.runs import checkpoints
 from thermoebm.data import Digits
 from thermoebm.modules import LatentEBM
 
@@ -143,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if arguments.checkpoint:
-        model, data = runs.load_model(arguments.checkpoint).to(device), runs.load_data(arguments.checkpoint)
+        model = checkpoints.load_model(arguments.checkpoint).to(device)
+        data = checkpoints.load_data(arguments.checkpoint)
     else:
         model, data = brief_digits(device, arguments.updates), Digits()
     x = (data.held_out_images[: arguments.images].float() / 127.5 - 1).to(device)

@@ -9,8 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.digits_quality import quality
 from tests import ROOT
-from thermoebm import runs
 from thermoebm.data import Digits
+from thermoebm.runs import checkpoints
 
 DIGITS = ["--config", "configs/digits.yaml"]
 # The measurements of the first change no training: the second does without.
@@ -52,7 +52,7 @@ def test_samples_are_digits(folder, name, capsys):
     Over three training seeds a prototype gave .010 to .012 and a least share of 6 to 9 %; evaluation noise is .0015.
     For scale: N(0, I) through the same generator, without the learned prior, gives .14, the mean digit .4.
     """
-    result = quality(runs.load_model(folder / name / "0" / "checkpoints" / "last.ckpt"), Digits())
+    result = quality(checkpoints.load_model(folder / name / "0" / "checkpoints" / "last.ckpt"), Digits())
     with capsys.disabled():
         print(f"\n{name}: MMD² {result.mmd2:.4f}, least share {min(result.shares):.3f}")
     assert min(result.shares) >= 0.03
@@ -69,7 +69,7 @@ def test_held_out_measures_fall(folder, name):
 
 def test_the_learned_prior_is_what_makes_them_digits(folder):
     """The same generator fed from the reference prior misses the bound: the measure can fail."""
-    model = runs.load_model(folder / "digits" / "0" / "checkpoints" / "last.ckpt")
+    model = checkpoints.load_model(folder / "digits" / "0" / "checkpoints" / "last.ckpt")
     model.sample_prior = lambda count, rng: model.sample_reference((count,), rng)
     assert quality(model, Digits()).mmd2 > 0.06
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from thermoebm.modules import LatentEBM
     from thermoebm.networks import ConvGenerator, EnergyMLP
     from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
-    from thermoebm.runs.directories import load_model as load
+    from thermoebm.runs.checkpoints import load_model as load
     from thermoebm.samplers import ULA
     from thermoebm.schedules import PowerLaw
 

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tests import ROOT
-from thermoebm import runs
 from thermoebm.cli.train import CLI
+from thermoebm.runs import checkpoints
 
 CONFIG = ["--config", str(ROOT / "configs" / "digits.yaml")]
 SHORT = [
@@ -215,7 +215,7 @@ def test_predict_writes_samples_of_the_checkpoint(pair):
         assert abs(samples[-1]).max() <= 1
     assert np.array_equal(samples[0], samples[1])
     assert len(np.unique(samples[2].reshape(200, -1), axis=0)) == 200
-    model = runs.load_model(last[1])
+    model = checkpoints.load_model(last[1])
     assert np.array_equal(samples[0], model.generate(7, model.stream("predict", 0)).numpy())
 
 

@@ -1,15 +1,13 @@
-"""Run directories are never shared, and checkpoints are read or refused in a sentence."""
+"""Run directories are never shared."""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from tests import ROOT
-from thermoebm import runs
+from thermoebm.runs import directories
 
 
 def test_processes_that_claim_at_once_get_distinct_directories(tmp_path):
@@ -17,13 +15,13 @@ def test_processes_that_claim_at_once_get_distinct_directories(tmp_path):
     code = f"""
 import os, sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from thermoebm import runs
+from thermoebm.runs import directories
 gate, opened = os.pipe()
 for i in range(8):
     if os.fork() == 0:
         os.close(opened)
         os.read(gate, 1)  # until the parent closes its end: all start together
-        claimed = [runs.claim(Path(sys.argv[1]) / "a" / "b").name for _ in range(5)]
+        claimed = [directories.claim(Path(sys.argv[1]) / "a" / "b").name for _ in range(5)]
         os.write(1, (" ".join(claimed) + chr(10)).encode())
         os._exit(0)
 os.close(opened)
@@ -40,97 +38,23 @@ def test_claim_fills_the_first_gap_and_steps_over_files(tmp_path):
     for name in ("0", "2"):
         (tmp_path / name).mkdir()
     (tmp_path / "1").write_text("")
-    assert [runs.claim(tmp_path).name for _ in range(2)] == ["3", "4"]
+    assert [directories.claim(tmp_path).name for _ in range(2)] == ["3", "4"]
 
 
 def test_only_the_last_checkpoint_of_a_run_belongs_to_it(tmp_path):
     """Another checkpoint of it, or a last.ckpt outside a run, starts a run of its own."""
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert runs.run_of(str(last)) is None  # no config.yaml: not a run
+    assert directories.run_of(str(last)) is None  # no config.yaml: not a run
     (tmp_path / "run" / "config.yaml").write_text("")
-    assert runs.run_of(str(last)) == tmp_path / "run"
-    assert runs.run_of(str(last.with_name("epoch=1-step=40.ckpt"))) is None
-    assert runs.run_of(str(tmp_path / "run" / "last.ckpt")) is None
-    assert runs.run_of(None) is None
-
-
-PROGRESS = {"global_step": 1, "epoch": 0, "pytorch-lightning_version": "2.6"}
-
-
-@pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"a": 1}, **PROGRESS}])
-def test_something_like_a_checkpoint_is_refused(tmp_path, small_model, content):
-    torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="is not a checkpoint that train"):
-        runs.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
-
-
-def test_a_checkpoint_of_the_same_model_is_read(tmp_path, small_model):
-    path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": small_model().state_dict(), **PROGRESS, "global_step": 7}, path)
-    assert runs.read_checkpoint(str(path), small_model())["global_step"] == 7
-
-
-def test_faults_of_a_checkpoint_are_told_in_a_sentence(tmp_path, small_model):
-    """Absent, not a checkpoint, cut off in mid-writing, something else that torch can read, code in place of data."""
-    model, path = small_model(), tmp_path / "last.ckpt"
-    torch.save({"state_dict": model.state_dict()}, path)
-    whole = path.read_bytes()
-    not_readable = {
-        "garbage": b"garbage",
-        "empty": b"",
-        "truncated": whole[: len(whole) // 2],
-        "other": torch_bytes(tmp_path, [1, 2, 3]),
-        "code": torch_bytes(tmp_path, {"state_dict": {}, "more": Path}),
-    }
-    for name, content in not_readable.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name} is not a readable checkpoint \(\w+\)\.$"):
-            runs.read_checkpoint(str(tmp_path / name), model)
-    for absent in (tmp_path / "absent", tmp_path):  # a folder is no checkpoint either
-        with pytest.raises(FileNotFoundError, match=f"There is no checkpoint {absent}.$"):
-            runs.read_checkpoint(str(absent), model)
-
-
-def torch_bytes(folder: Path, content: object) -> bytes:
-    torch.save(content, folder / "temporary")
-    return (folder / "temporary").read_bytes()
-
-
-@pytest.mark.parametrize("change", ["shape", "absent", "additional"])
-def test_a_checkpoint_of_another_model_names_the_tensor_that_differs(tmp_path, small_model, change):
-    """A wrong checkpoint is refused before training, with both shapes."""
-    state = small_model().state_dict()
-    name = "energy.layers.4.bias"
-    if change == "shape":
-        state[name] = torch.zeros(3)
-    elif change == "absent":
-        del state[name]
-    else:
-        state[name := "more"] = torch.zeros(3)
-    said = {
-        "shape": r"\(3,\) there and \(1,\) in",
-        "absent": r"absent there and \(1,\) in",
-        "additional": r"\(3,\) there and absent in",
-    }[change]
-    torch.save({"state_dict": state, **PROGRESS}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=f"is of another model: {name} is {said} the configured model; use"):
-        runs.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
-
-
-def test_what_training_warned_of_is_not_said_again_when_a_model_is_loaded(checkpoint, tmp_path, recwarn):
-    """The KL terms of ti.yaml act on no gradient under its estimator."""
-    content = torch.load(checkpoint, weights_only=True)
-    objective = "thermoebm.objectives.ThermodynamicIntegration"
-    arguments = {"estimator": "contrastive", "eta": 1.0}
-    content["config"]["model"]["init_args"]["objective"] = {"class_path": objective, "init_args": arguments}
-    torch.save(content, tmp_path / "ti.ckpt")
-    assert runs.load_model(tmp_path / "ti.ckpt").objective.eta == 1
-    assert not [str(warning.message) for warning in recwarn if "eta" in str(warning.message)]
+    assert directories.run_of(str(last)) == tmp_path / "run"
+    assert directories.run_of(str(last.with_name("epoch=1-step=40.ckpt"))) is None
+    assert directories.run_of(str(tmp_path / "run" / "last.ckpt")) is None
+    assert directories.run_of(None) is None
 
 
 def test_samples_are_written_as_they_are(tmp_path):
     samples = torch.rand(3, 1, 8, 8) * 2 - 1
-    runs.write_samples(samples, torch.zeros(3, 4, 5), tmp_path)
+    directories.write_samples(samples, torch.zeros(3, 4, 5), tmp_path)
     assert np.array_equal(np.load(tmp_path / "samples.npy"), samples.numpy())
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")

@@ -1,1 +1,13 @@
-"""What is done with a trained model."""
+"""What is done with a trained model: its evaluation.
+
+Each application takes a checkpoint and nothing else of its run.
+"""
+
+from thermoebm.runtime import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "evaluation": "Fidelity Reference Settings bits_per_dimension held_out",
+    },
+)

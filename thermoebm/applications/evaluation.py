@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from thermoebm import evidence, runs
+from thermoebm import evidence
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
@@ -19,6 +19,7 @@ from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM, generation
+from thermoebm.runs import checkpoints
 from thermoebm.runtime import randomness
 from thermoebm.runtime.progress import bar
 
@@ -116,7 +117,7 @@ def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
         ValueError: If either cannot be had; the checkpoint is named.
     """
     fields = ({"root": settings.root} if settings.root else {}) | ({} if settings.download else {"download": False})
-    model, data = runs.load_model(path).to(settings.device), runs.load_data(path, **fields)
+    model, data = checkpoints.load_model(path).to(settings.device), checkpoints.load_data(path, **fields)
     data.prepare_data()
     data.setup()
     model.check_images(data.image_shape)

@@ -1,4 +1,7 @@
-"""Callbacks: what is watched while a model trains."""
+"""What is watched while a model trains: pictures, alarms, gradient variance, distances to real images, cost, progress.
+
+Training is bit by bit the same with any of them and without.
+"""
 
 from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.cost import Cost

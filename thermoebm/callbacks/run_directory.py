@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from thermoebm import runs
+from thermoebm.runs import directories
 from thermoebm.runs.loggers import MetricsCSV
 from thermoebm.runtime.terminal import say, tensorboard_command
 
@@ -32,7 +32,7 @@ class RunDirectory(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        mine = None if not trainer.is_global_zero else self.continued or runs.claim(self.parent)
+        mine = None if not trainer.is_global_zero else self.continued or directories.claim(self.parent)
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
         step = self.resume_step
         tensorboard = TensorBoardLogger(path, name="", version="", default_hp_metric=False, purge_step=step)

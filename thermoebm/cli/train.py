@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
-from thermoebm import runs
 from thermoebm.callbacks import (
     Cost,
     EnergyAlarm,
@@ -28,6 +27,7 @@ from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.runs import checkpoints, directories
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
 from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
@@ -106,9 +106,9 @@ class CLI(LightningCLI):
             self.model.objective.check(batch, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
         self._dump_config()
-        checkpoint = runs.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        checkpoint = checkpoints.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
         if checkpoint:
-            runs.check_density(checkpoint, self.config_dump)
+            checkpoints.check_density(checkpoint, self.config_dump)
         trainer_config = self._get(self.config_init, "trainer")
         if trainer_config["precision"] is None:
             trainer_config["precision"] = choose_precision(trainer_config["accelerator"])
@@ -116,13 +116,14 @@ class CLI(LightningCLI):
         if self.subcommand == "fit":
             name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
             parent = Path(self._get(self.config_init, "runs")) / name
-            runs.check_writable(parent)
+            directories.check_writable(parent)
             continued, step = None, None
             if checkpoint:
                 step, trained = checkpoint["global_step"], checkpoint["epoch"] + 1
                 if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
-                continued = runs.run_of(ckpt_path) if runs.continues(checkpoint, self.config_dump) else None
+                if checkpoints.continues(checkpoint, self.config_dump):
+                    continued = directories.run_of(ckpt_path)
             self.run_directory = RunDirectory(parent, continued, step)
             callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
             self.cost = Cost()
@@ -176,7 +177,7 @@ class CLI(LightningCLI):
         counters: Any = DataLoader(TensorDataset(torch.arange(count)), batch_size=100)
         batches: Any = self.trainer.predict(model, dataloaders=counters, ckpt_path=kwargs["ckpt_path"])
         samples = torch.cat(batches)
-        parent = runs.run_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
-        folder = runs.claim(parent / "predict")
-        runs.write_samples(samples, image_grid(samples[:100], 10), folder)
+        parent = directories.run_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
+        folder = directories.claim(parent / "predict")
+        directories.write_samples(samples, image_grid(samples[:100], 10), folder)
         say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) and samples.png")

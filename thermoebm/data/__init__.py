@@ -1,4 +1,7 @@
-"""LightningDataModules: images in [-1, 1], float32, (C, H, W), one batch a tensor (B, C, H, W)."""
+"""What is learned from: a LightningDataModule for each data set, and for one's own images.
+
+Images are float32 in [-1, 1], (C, H, W), and one batch is a tensor (B, C, H, W).
+"""
 
 from thermoebm.data.arrays import Arrays
 from thermoebm.data.base import ImageDataModule, Split

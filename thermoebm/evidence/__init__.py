@@ -1,4 +1,7 @@
-"""Estimates of the log-evidence."""
+"""Estimates of the log-evidence log p_θ(x).
+
+They take what a temperature ladder has measured and know no model.
+"""
 
 from thermoebm.evidence.quadrature import bracket, second_order, stepping_stone, trapezium, trapezium_weights
 

@@ -1,4 +1,7 @@
-"""Statistics of learning gradients."""
+"""The variance of the learning gradient: draws at frozen parameters, their moments, and the three quantities of the name.
+
+A draw takes a loss and the module whose parameters it has: anybody's, not this package's models alone.
+"""
 
 from thermoebm.gradients.draws import draw_gradient, measure
 from thermoebm.gradients.moments import Gradient, Moments

@@ -1,4 +1,7 @@
-"""How good are generated images? Features of images, distances on features, extrapolation to infinitely many."""
+"""How good images are: features of them, distances on features, extrapolation to infinitely many images.
+
+Nothing here knows where images come from: they are tensors (N, C, H, W).
+"""
 
 from thermoebm.metrics.fidelity import FrechetDistance, KernelDistance
 from thermoebm.metrics.kernels import mmd2

@@ -1,4 +1,7 @@
-"""What is learned from the samples: objectives and their gradient estimators."""
+"""What is learned from the samples: objectives and their gradient estimators.
+
+An objective maps a model, a batch and a stream of noise to a loss; its docstring says which gradient that has.
+"""
 
 from thermoebm.objectives.base import Model, Objective, Output
 from thermoebm.objectives.gaussian_kl import GaussianKL

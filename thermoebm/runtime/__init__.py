@@ -1,1 +1,19 @@
-"""The machine and the terminal."""
+"""The machine and the terminal: threads, memory, operations, random streams, the cache on disk, progress and messages.
+
+Nothing here knows what is learned; everything else may import it.
+"""
+
+from thermoebm.runtime import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "allocator": "keep_freed_memory",
+        "cache": "cached digest one_at_a_time",
+        "cost": "Flops choose_precision choose_threads forward_flops peak_memory",
+        "progress": "bar",
+        "randomness": "stream",
+        "terminal": "fail quieten reason say",
+        "units": "duration scaled short",
+    },
+)

@@ -1,1 +1,16 @@
-"""Many training runs stated in one file: planned, run, collected, tested against the report's claims and drawn."""
+"""A study: many runs stated in one file, executed, collected, judged and drawn.
+
+``python -m thermoebm.study run STUDY.yaml`` does all of it; each step is a folder here.
+"""
+
+from thermoebm.runtime import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "planning.definitions": "Cell Run Study StudyError",
+        "planning.file": "read",
+        "analysis.collect": "at_equal read_tables",
+        "figures": "draw draw_published",
+    },
+)

@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from torchvision.utils import save_image
 
 from tests.study import tables as study_tables
-from thermoebm import runs
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.runs import checkpoints
 from thermoebm.schedules import power_law
 from thermoebm.study.figures import integrand, labels, samples, tables
 
@@ -72,7 +72,7 @@ def test_the_integrand_is_measured_once_on_held_out_images(whole, checkpoint, mo
         shutil.copy(checkpoint, whole / "runs" / name / "0" / "checkpoints" / "last.ckpt")
     (study,) = tables.read(whole)
     figure = integrand.integrand(study)
-    model, data = runs.load_model(checkpoint), runs.load_data(checkpoint)
+    model, data = checkpoints.load_model(checkpoint), checkpoints.load_data(checkpoint)
     images = data.held_out_images[:75].float() / 127.5 - 1
     t, ell = model.ladder(images, integrand.FINE, model.stream("integrand"))
     expected = ell.mean(-1).numpy()
@@ -90,7 +90,7 @@ def test_the_integrand_is_measured_once_on_held_out_images(whole, checkpoint, mo
         assert title == f"p = {power:g}"
         assert float(value.replace("−", "-").removesuffix(" nats")) == pytest.approx(area, abs=0.06, rel=1e-4)
         assert len(axes.collections) == 10
-    monkeypatch.setattr(runs, "load_model", None)  # what was kept is read
+    monkeypatch.setattr(checkpoints, "load_model", None)  # what was kept is read
     assert len(integrand.integrand(study).axes) == 7
 
 

@@ -8,8 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thermoebm import evidence, runs
+from thermoebm import evidence
 from thermoebm.data.batches import Images
+from thermoebm.runs import checkpoints
 from thermoebm.runtime.cost import choose_threads
 from thermoebm.runtime.threads import threads
 from thermoebm.schedules import PowerLaw, power_law
@@ -84,8 +85,8 @@ def measured(study: Study) -> tuple[pd.DataFrame, str]:
 
 def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     """Runs the fine ladder on held-out images on the CPU, and writes what it gave."""
-    model = runs.load_model(checkpoint)
-    data = runs.load_data(checkpoint, download=False)
+    model = checkpoints.load_model(checkpoint)
+    data = checkpoints.load_data(checkpoint, download=False)
     data.prepare_data()
     data.setup()
     held_out = data.held_out_images[:IMAGES]

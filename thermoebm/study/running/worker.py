@@ -122,14 +122,14 @@ def _processor() -> str:
 
 def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     """train.py fit, from the last checkpoint if there is one; returns the checkpoint that it leaves."""
-    from thermoebm import runs
+    from thermoebm.runs import checkpoints
 
     arguments = ["fit", f"--config={run / 'config.yaml'}", f"--runs={run.parent}", f"--threads={threads}"]
     checkpoint = folder.last_checkpoint(run)
     trained = 0
     if checkpoint:
         try:
-            trained = runs.load_checkpoint(checkpoint)["epoch"] + 1
+            trained = checkpoints.load_checkpoint(checkpoint)["epoch"] + 1
         except ValueError as error:
             advice = f"move the folder {checkpoint.parents[1]} away and run the study again."
             raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error

@@ -1,0 +1,81 @@
+"""Checkpoints are read, or refused in a sentence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from thermoebm.runs import checkpoints
+
+PROGRESS = {"global_step": 1, "epoch": 0, "pytorch-lightning_version": "2.6"}
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"a": 1}, **PROGRESS}])
+def test_something_like_a_checkpoint_is_refused(tmp_path, small_model, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="is not a checkpoint that train"):
+        checkpoints.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
+
+
+def test_a_checkpoint_of_the_same_model_is_read(tmp_path, small_model):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": small_model().state_dict(), **PROGRESS, "global_step": 7}, path)
+    assert checkpoints.read_checkpoint(str(path), small_model())["global_step"] == 7
+
+
+def test_faults_of_a_checkpoint_are_told_in_a_sentence(tmp_path, small_model):
+    """Absent, not a checkpoint, cut off in mid-writing, something else that torch can read, code in place of data."""
+    model, path = small_model(), tmp_path / "last.ckpt"
+    torch.save({"state_dict": model.state_dict()}, path)
+    whole = path.read_bytes()
+    not_readable = {
+        "garbage": b"garbage",
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "other": torch_bytes(tmp_path, [1, 2, 3]),
+        "code": torch_bytes(tmp_path, {"state_dict": {}, "more": Path}),
+    }
+    for name, content in not_readable.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is not a readable checkpoint \(\w+\)\.$"):
+            checkpoints.read_checkpoint(str(tmp_path / name), model)
+    for absent in (tmp_path / "absent", tmp_path):  # a folder is no checkpoint either
+        with pytest.raises(FileNotFoundError, match=f"There is no checkpoint {absent}.$"):
+            checkpoints.read_checkpoint(str(absent), model)
+
+
+def torch_bytes(folder: Path, content: object) -> bytes:
+    torch.save(content, folder / "temporary")
+    return (folder / "temporary").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["shape", "absent", "additional"])
+def test_a_checkpoint_of_another_model_names_the_tensor_that_differs(tmp_path, small_model, change):
+    """A wrong checkpoint is refused before training, with both shapes."""
+    state = small_model().state_dict()
+    name = "energy.layers.4.bias"
+    if change == "shape":
+        state[name] = torch.zeros(3)
+    elif change == "absent":
+        del state[name]
+    else:
+        state[name := "more"] = torch.zeros(3)
+    said = {
+        "shape": r"\(3,\) there and \(1,\) in",
+        "absent": r"absent there and \(1,\) in",
+        "additional": r"\(3,\) there and absent in",
+    }[change]
+    torch.save({"state_dict": state, **PROGRESS}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=f"is of another model: {name} is {said} the configured model; use"):
+        checkpoints.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
+
+
+def test_what_training_warned_of_is_not_said_again_when_a_model_is_loaded(checkpoint, tmp_path, recwarn):
+    """The KL terms of ti.yaml act on no gradient under its estimator."""
+    content = torch.load(checkpoint, weights_only=True)
+    objective = "thermoebm.objectives.ThermodynamicIntegration"
+    arguments = {"estimator": "contrastive", "eta": 1.0}
+    content["config"]["model"]["init_args"]["objective"] = {"class_path": objective, "init_args": arguments}
+    torch.save(content, tmp_path / "ti.ckpt")
+    assert checkpoints.load_model(tmp_path / "ti.ckpt").objective.eta == 1
+    assert not [str(warning.message) for warning in recwarn if "eta" in str(warning.message)]

@@ -1,0 +1,112 @@
+"""Checkpoints that train.py wrote: read, compared with what is configured, and turned into models and data sets."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+from thermoebm.data import ImageDataModule
+from thermoebm.modules import LatentEBM
+from thermoebm.runtime.terminal import reason
+
+
+def load_model(path: str | Path) -> LatentEBM:
+    """The model of a checkpoint that train.py wrote, on CPU and in evaluation mode, from the checkpoint alone.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or holds no config.
+    """
+    with warnings.catch_warnings():  # told when it was trained
+        warnings.filterwarnings("ignore", "eta = .* changes the logged nll and no gradient")
+        model: LatentEBM = _build(path, "model", LatentEBM)
+    model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
+    return model.eval()
+
+
+def load_data(path: str | Path, **fields: Any) -> ImageDataModule:
+    """The data set that the model of a checkpoint was trained on, from the checkpoint's config.
+
+    Args:
+        path: The checkpoint.
+        fields: Replace those of the config, for instance ``root`` where the files are elsewhere now.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or holds no config.
+    """
+    data: ImageDataModule = _build(path, "data", ImageDataModule, fields)
+    return data
+
+
+def _build(path: str | Path, name: str, kind: type, fields: dict[str, Any] | None = None) -> Any:
+    """The object that a checkpoint's config describes under this name, with some fields replaced."""
+    config = load_checkpoint(path).get("config", {})
+    if name not in config:
+        raise ValueError(f"{path} holds no config: it was not written by train.py.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(kind, name)
+    try:
+        described = config[name] | {"init_args": config[name].get("init_args", {}) | (fields or {})}
+        return parser.instantiate(parser.parse_object({name: described}))[name]
+    except Exception as error:  # a class that is no more, a field that has another name, a value that is refused
+        raise ValueError(f"{path}: its {name} cannot be built: {reason(error)}") from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of train.py holds; only tensors and plain values are unpickled.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        complete = {"global_step", "epoch", "pytorch-lightning_version"} <= checkpoint.keys()
+        tensors = all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}).") from error
+    if not (complete and tensors):
+        raise ValueError(f"{path} is not a checkpoint that train.py wrote.")
+    return checkpoint
+
+
+def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
+    """Reads a checkpoint and makes sure that it is one of this model.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read, or its tensors have other names or shapes than the model's.
+    """
+    checkpoint = load_checkpoint(path)
+    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            raise ValueError(
+                f"{path} is of another model: {name} is {saved.get(name, 'absent')} there and "
+                f"{wanted.get(name, 'absent')} in the configured model; use the config of its own run."
+            )
+    return checkpoint
+
+
+def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raises a ValueError if the checkpoint was trained for a density with other settings than the configured one."""
+    trained = checkpoint.get("config", {}).get("model", {}).get("init_args", {})
+    configured = config["model"]["init_args"]
+    for name in ("energy", "generator", "prior_sigma", "likelihood_sigma"):
+        if name in trained and trained[name] != configured[name]:
+            raise ValueError(
+                f"The checkpoint is of another model: {name} is {trained[name]} there and {configured[name]} in the "
+                "configured model; use the config of its own run."
+            )
+
+
+def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether training on from a checkpoint with these settings is the same run: same name, model and data."""
+    return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "variant", "model", "data"))
