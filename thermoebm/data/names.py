@@ -2,8 +2,16 @@
 
 from typing import Any
 
-import thermoebm.data
+from thermoebm.data.arrays import Arrays
 from thermoebm.data.base import ImageDataModule
+from thermoebm.data.celeba import CelebA
+from thermoebm.data.cifar10 import CIFAR10
+from thermoebm.data.digits import Digits
+from thermoebm.data.mnist import MNIST
+from thermoebm.data.own import ImageFolder
+from thermoebm.data.svhn import SVHN
+
+_SETS = {kind.__name__.lower(): kind for kind in (Arrays, CelebA, CIFAR10, Digits, ImageFolder, MNIST, SVHN)}
 
 
 def named(name: str, own: ImageDataModule | None = None, **options: Any) -> ImageDataModule:
@@ -19,12 +27,6 @@ def named(name: str, own: ImageDataModule | None = None, **options: Any) -> Imag
     """
     if own is not None and name in ("", own.title):
         return own
-    sets = {
-        key.lower(): member
-        for key, member in vars(thermoebm.data).items()
-        if isinstance(member, type) and issubclass(member, ImageDataModule) and member is not ImageDataModule
-    }
-    if name not in sets:
-        raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(sorted(sets))}.")
-    data: ImageDataModule = sets[name](**options)
-    return data
+    if name not in _SETS:
+        raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(sorted(_SETS))}.")
+    return _SETS[name](**options)

@@ -1,4 +1,4 @@
-"""The variance of the learning gradient: draws at frozen parameters, their moments, and the three quantities of the name.
+"""The variance of the learning gradient: draws at frozen parameters, their moments, three quantities of that name.
 
 A draw takes a loss and the module whose parameters it has: anybody's, not this package's models alone.
 """

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from thermoebm.modules import LatentEBM
+from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.runtime.progress import bar
 
 # Images in a batch; part of what a seed means.

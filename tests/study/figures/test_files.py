@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from tests.study import tables as study_tables
 from thermoebm.runs.logged import VARIANCES
-from thermoebm.study import figures
+from thermoebm.study.figures import drawing as figures
 from thermoebm.study.figures import style, tables
 
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"

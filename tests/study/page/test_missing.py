@@ -7,7 +7,7 @@ import pytest
 
 from tests.study.folder import grid, make, section
 from tests.study.page.html_tree import by_id, text, tree
-from thermoebm.study import page
+from thermoebm.study.page import document as page
 from thermoebm.study.page import run as page_runs
 from thermoebm.study.page import tables as page_tables
 from thermoebm.study.page.run import Run

@@ -1,4 +1,4 @@
-"""Draws the figures of a study, as PNG and PDF in one style (report, figures 1 to 20, and the proposal's)."""
+"""Which figures there are, and what writes them as PNG and PDF (report, figures 1 to 20, and the proposal's)."""
 
 from collections.abc import Callable
 from pathlib import Path

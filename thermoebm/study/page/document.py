@@ -1,4 +1,4 @@
-"""A study as one HTML page that needs nothing else: no network, no other file, no script to be read.
+"""What the page is put together from.
 
 Pictures, style and script are in the file. Its content security policy allows that style and that script by their
 hashes and nothing from anywhere, so that no name in a study can run as code or fetch anything.
