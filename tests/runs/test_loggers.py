@@ -1,6 +1,7 @@
 """metrics.csv: nothing lost, nothing doubled, whatever happens to the process."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -39,6 +40,14 @@ def test_rows_come_back_as_logged_when_columns_appear(tmp_path):
     write(MetricsCSV(tmp_path), ROWS)
     assert table(tmp_path) == ROWS
     assert list(pd.read_csv(tmp_path / "metrics.csv").columns) == ["step", "epoch", "a", "b", "c"]
+
+
+def test_what_is_no_number_stays_apart_from_what_was_not_logged(tmp_path):
+    """When a column appears, and when a resumed run reads the file."""
+    write(MetricsCSV(tmp_path), [{"step": 0, "a": math.nan, "b": -math.inf}, {"step": 1, "c": 1.0}])
+    MetricsCSV(tmp_path, resume_step=1)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["step", "epoch", "a", "b", "c"], ["0", "", "nan", "-inf", ""]]
 
 
 def test_rows_logged_between_two_saves_are_all_written(tmp_path):

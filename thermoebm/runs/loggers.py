@@ -59,7 +59,7 @@ class MetricsCSV(Logger):
         new = sorted({key for row in rows for key in row} - set(self._columns) - {"step", "epoch"})
         if new or not self._columns:
             self._columns = ["step", "epoch", *sorted({*self._columns, *new} - {"step", "epoch"})]
-            old = pd.read_csv(self.path, dtype=str) if self.path.is_file() else pd.DataFrame()
+            old = self._read() if self.path.is_file() else pd.DataFrame()
             self._replace(old.reindex(columns=self._columns))
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerows(rows)
@@ -71,9 +71,13 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def _drop_after(self, step: int) -> None:
         if self.path.is_file():
-            table = pd.read_csv(self.path, dtype=str)
+            table = self._read()
             self._columns = list(table.columns)
             self._replace(table[table["step"].astype(int) < step])
+
+    def _read(self) -> pd.DataFrame:
+        """The table to the letter: nan is a value that was logged, an empty cell is none."""
+        return pd.read_csv(self.path, dtype=str, keep_default_na=False)
 
     def _replace(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,67 @@
+"""The class paths that configs, checkpoints and the hashes of studies have: none of them may change."""
+
+import importlib
+import inspect
+import pkgutil
+
+import jsonargparse
+import lightning.pytorch as pl
+
+import thermoebm
+from thermoebm.networks import Energy, Generator
+from thermoebm.objectives import Objective
+from thermoebm.samplers import Kernel
+
+#: Everything that a config can name.
+PATHS = [
+    "thermoebm.callbacks.Cost",
+    "thermoebm.callbacks.EnergyAlarm",
+    "thermoebm.callbacks.GenerationMetrics",
+    "thermoebm.callbacks.GradientVariance",
+    "thermoebm.callbacks.HParams",
+    "thermoebm.callbacks.IntegrandPlot",
+    "thermoebm.callbacks.LastCheckpoint",
+    "thermoebm.callbacks.NotFiniteAlarm",
+    "thermoebm.callbacks.Progress",
+    "thermoebm.callbacks.ReconstructionGrid",
+    "thermoebm.callbacks.RunDirectory",
+    "thermoebm.callbacks.SampleGrid",
+    "thermoebm.callbacks.ZeroGradientAlarm",
+    "thermoebm.data.Arrays",
+    "thermoebm.data.CIFAR10",
+    "thermoebm.data.CelebA",
+    "thermoebm.data.Digits",
+    "thermoebm.data.ImageFolder",
+    "thermoebm.data.MNIST",
+    "thermoebm.data.SVHN",
+    "thermoebm.modules.LatentEBM",
+    "thermoebm.networks.ConvGenerator",
+    "thermoebm.networks.EnergyMLP",
+    "thermoebm.objectives.MaximumLikelihood",
+    "thermoebm.objectives.ThermodynamicIntegration",
+    "thermoebm.samplers.ULA",
+]
+_KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, Energy, Generator, Objective, Kernel)
+
+
+def found():
+    """Every public class of the package that a config's field takes a subclass of."""
+    for module in pkgutil.walk_packages(thermoebm.__path__, "thermoebm."):
+        for name, member in vars(importlib.import_module(module.name)).items():
+            own = inspect.isclass(member) and member.__module__.startswith("thermoebm.")
+            own = own and not member.__module__.startswith("thermoebm.cli.")  # the programs' own
+            concrete = own and issubclass(member, _KINDS) and not inspect.isabstract(member)
+            if concrete and not name.startswith("_") and not member.__subclasses__():
+                yield member
+
+
+def test_every_class_is_written_by_the_path_that_configs_have():
+    """jsonargparse writes the shortest path that leads to a class: what thermoebm itself hands out is no such path."""
+    assert thermoebm.LatentEBM.__module__ == "thermoebm.modules.latent_ebm"
+    written = {}
+    for member in found():
+        parser = jsonargparse.ArgumentParser(exit_on_error=False)
+        parser.add_argument("--part", type=type[member])
+        given = f"{member.__module__}.{member.__qualname__}"
+        written[given] = parser.dump(parser.parse_object({"part": given})).split()[-1]
+    assert sorted(written.values()) == PATHS
