@@ -45,7 +45,7 @@ def test_everything_promised_is_written(first):
         "reconstructions.png",
         "extrapolation.png",
     }
-    assert not list(first.glob("*.new"))
+    assert not list(first.glob(".*"))
     name = "FD[tests.extractors.Flat]"
     for key in (name, f"{name}_inf", f"{name}_inf_se", "evidence", "left_sum", "right_sum", "reconstruction_error"):
         assert float(row[key]) == result[key]

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 sys.path.insert(0, str(ROOT))
 
+from thermoebm.runtime.files import write_text  # noqa: E402
 from thermoebm.study.planning.definitions import Run, Study  # noqa: E402
 from thermoebm.study.running import folder, worker  # noqa: E402
 from thermoebm.study.running.board import Board  # noqa: E402
@@ -83,7 +84,7 @@ def train(program: object, run: Path, threads: int, epochs: int) -> Path:
             raise SystemExit(2)
         if fault == "full":
             raise OSError(28, "No space left on device")
-        folder.write_text(checkpoint, str(epoch + 1))
+        write_text(checkpoint, str(epoch + 1))
     return checkpoint
 
 

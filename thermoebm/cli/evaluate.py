@@ -20,6 +20,7 @@ from thermoebm.cli.parser import Parser, positive
 from thermoebm.metrics.summary import extrapolation_figure, plus_minus
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.files import replacing, write_text
 from thermoebm.runtime.terminal import fail, quieten, say
 from thermoebm.runtime.threads import threads
 
@@ -167,21 +168,13 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:
     """metrics.json, and metrics.csv with one row a checkpoint; each replaced in one piece."""
     whole = _finite({"settings": asdict(settings), "results": results})
-    _replace(output / "metrics.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+    write_text(output / "metrics.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
     rows = [{k: v for k, v in row.items() if k not in ("extrapolations", "remarks")} for row in results]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = output / "metrics.csv.new"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(output / "metrics.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(output / "metrics.csv")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _finite(value: Any) -> Any:

@@ -9,6 +9,8 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from thermoebm.runtime.files import replacing
+
 
 class MetricsCSV(Logger):
     """Writes ``metrics.csv`` in a directory; a cell is empty where a metric was not logged at that step.
@@ -81,6 +83,5 @@ class MetricsCSV(Logger):
 
     def _replace(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".csv.tmp")
-        table.to_csv(unfinished, index=False)
-        unfinished.replace(self.path)
+        with replacing(self.path) as temporary:
+            table.to_csv(temporary, index=False)

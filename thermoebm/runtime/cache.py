@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from thermoebm.runtime.files import replacing
 
 try:
     import fcntl
@@ -99,20 +100,13 @@ def _acquire(file: BinaryIO) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Under a temporary name first: another process sees the whole file or none."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(payload).digest())
-            file.write(payload)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(payload).digest())
+        file.write(payload)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from thermoebm.runtime.files import write_text
 from thermoebm.study.analysis import run_directory
 from thermoebm.study.analysis.run_directory import Run
 from thermoebm.study.planning.columns import IDENTITY, WORDS
@@ -100,7 +101,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         ValueError: If it cannot be written; the old one is then still there.
     """
     try:
-        folders.write_text(path, table.to_csv(index=False))
+        write_text(path, table.to_csv(index=False))
     except OSError as error:
         raise ValueError(
             f"{path} cannot be written ({error.strerror}); the runs are unharmed: make room or repair the folder, and "

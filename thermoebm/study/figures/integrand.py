@@ -12,6 +12,7 @@ from thermoebm import evidence
 from thermoebm.data.batches import Images
 from thermoebm.runs import checkpoints
 from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.files import replacing
 from thermoebm.runtime.threads import threads
 from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
@@ -95,7 +96,8 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
         _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(kept, index=False)
+    with replacing(kept) as temporary:
+        table.to_csv(temporary, index=False)
     return table
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import pandas as pd
 
+from thermoebm.runtime.files import write_text
 from thermoebm.runtime.units import duration, scaled
 from thermoebm.study.page import pictures, run, tables
 from thermoebm.study.page.pictures import Trained
 from thermoebm.study.page.run import Run
 from thermoebm.study.page.tables import mark
-from thermoebm.study.running.folder import write_text
 
 _STATES = ("done", "running", "failed", "missing", "unfinished")
 

@@ -5,12 +5,13 @@ STUDY/study.yaml, plan.json, runs/HASH/{run.json, config.yaml, log.txt, attempts
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from thermoebm.runtime.files import write_text
 
 try:
     import fcntl as _fcntl
@@ -57,23 +58,8 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON under a temporary name and moves it into place: after a crash the whole file is there or none."""
+    """Writes JSON in one piece; see :func:`thermoebm.runtime.files.replacing`."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """As :func:`write`, for text."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def now() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from thermoebm.runtime.files import write_text
 from thermoebm.study.planning.compose import WITHOUT_EFFECT
 from thermoebm.study.planning.definitions import Run, Study, StudyError
 from thermoebm.study.running import folder
@@ -44,7 +45,7 @@ def _keep(path: Path, output: Path) -> None:
             return
         number = next(i for i in itertools.count(1) if not (output / f"study-{i}.yaml").exists())
         kept.rename(output / f"study-{number}.yaml")
-    folder.write_text(kept, today)
+    write_text(kept, today)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,7 +61,7 @@ def _describe(run: Run, place: Path, commit: str | None) -> None:
     about = folder.read(place / "run.json")
     if about is None:
         text = yaml.dump(run.config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        folder.write_text(place / "config.yaml", text)
+        write_text(place / "config.yaml", text)
         command = ["python", "train.py", "fit", f"--config={place / 'config.yaml'}", f"--runs={place.parent}"]
         about = {"config": run.config, "commit": commit, "device": None, "versions": None, "command": command}
     if any(about.get(key) != value for key, value in called.items()):
