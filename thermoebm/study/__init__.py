@@ -1,6 +1,6 @@
-"""A study: many runs stated in one file, executed, collected, judged and drawn.
+"""A study: many runs that one file defines; they are planned, executed, collected, tested and plotted here.
 
-``python -m thermoebm.study run STUDY.yaml`` does all of it; each step is a folder here.
+``python -m thermoebm.study run STUDY.yaml`` does all of it; each step is a subpackage.
 """
 
 from thermoebm.runtime import lazy

@@ -1,6 +1,6 @@
-"""What the runs say: tables collected from their directories, and the tests of the report's claims.
+"""Collects the runs' results into tables, and tests the report's claims on them.
 
-Damaged directories are told in a sentence and the others are collected.
+A damaged directory is reported in a sentence, and the others are still collected.
 """
 
 from thermoebm.runtime import lazy

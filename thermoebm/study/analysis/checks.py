@@ -1,4 +1,4 @@
-"""How the report's claims are tested: the runs that one is about, the test, and the smallest effect that matters."""
+"""How the report's claims are tested: the choice of runs, the test, and the smallest relevant effect."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ from thermoebm.study.planning.columns import REGIMES, is_extension, regime
 
 VANILLA, SMALL_POWERS, LARGE_POWERS = REGIMES
 
-#: What makes two runs the same but for chance, besides what a claim varies.
+#: Runs that agree in these settings differ only by chance; a claim lets one of the settings vary.
 SETTINGS = [
     *("objective", "estimator", "power", "batch_size", "num_temperatures"),
     *("posterior_steps", "prior_steps", "eta", "features"),
@@ -27,10 +27,10 @@ class Relevant:
     """The smallest effects that would matter.
 
     Args:
-        correlation: Spearman's, in absolute value.
-        difference: Of two means, as a share of the mean of the reference.
-        r2: Of a parabola.
-        ratio: Of coefficients of variation, at most this.
+        correlation: Spearman's ρ, in absolute value.
+        difference: The difference of two means, as a share of the reference's mean.
+        r2: The R² of a parabola.
+        ratio: The largest ratio of coefficients of variation that counts as a smaller spread.
     """
 
     correlation: float = 0.3
@@ -40,8 +40,8 @@ class Relevant:
 
 
 class Outcome(NamedTuple):
-    """What a test found. ``favours`` is positive where the effect has the claimed direction; ``irrelevant`` says that
-    the interval excludes every relevant effect in it."""
+    """The outcome of a test. ``favours`` is positive if the effect has the claimed direction; ``irrelevant`` is true if
+    the interval excludes every relevant effect in that direction."""
 
     result: Result
     effect_name: str
@@ -54,18 +54,20 @@ class Outcome(NamedTuple):
 
 
 class Untestable(ValueError):
-    """There are too few runs for a claim."""
+    """A claim cannot be tested on the runs of a table."""
 
 
 def in_regime(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Runs of one regime that vary nothing besides batch size and power."""
+    """The runs of one regime, without those that vary anything besides batch size and power."""
     return runs[(regime(runs) == name) & ~is_extension(runs)]
 
 
 def varied(runs: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """The runs of the group named after a setting, and those of other groups that differ from them in nothing else.
+    """The runs of the group named after a setting, and the runs of the groups batch and power that differ from them in
+    this setting alone.
 
-    Where the group's own runs differ in other settings too, those that most of them share.
+    If the group's own runs differ in other settings too, only the runs with their most frequent combination are
+    kept.
     """
     others = [name for name in SETTINGS if name != setting]
     keys = pd.Series([tuple(map(str, row)) for row in runs[others].itertuples(index=False)], runs.index, dtype=object)
@@ -74,7 +76,7 @@ def varied(runs: pd.DataFrame, setting: str) -> pd.DataFrame:
     return runs[(group | ~is_extension(runs)) & keys.isin([key for key, _ in shared])]
 
 
-#: The power at which the report finds the best samples.
+#: The power p at which the report finds the best samples.
 BEST_POWER = 6.0
 
 Select = Callable[[pd.DataFrame], pd.DataFrame]
@@ -90,10 +92,10 @@ def varied_runs(setting: str) -> Select:
 
 
 def trend(select: Select, setting: str, sign: int) -> Test:
-    """Whether what is measured rises (+1) or falls (-1) with a setting: Spearman's ρ, of two levels Welch's t.
+    """Whether the measured quantity rises (+1) or falls (-1) with a setting: Spearman's ρ, or Welch's t for two levels.
 
-    The note has the means by level, and Welch's test of each level against the first: the largest batch, else the
-    smallest level.
+    The note gives the mean at each level, and Welch's test of each level against the first: the largest batch size, or
+    the smallest level of another setting.
     """
 
     def test(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
@@ -117,7 +119,7 @@ def trend(select: Select, setting: str, sign: int) -> Test:
 
 
 def _difference(a: Values, b: Values, sign: int, relevant: Relevant, note: str) -> Outcome:
-    """Of the means of a and the reference b."""
+    """Tests the difference of the means of a and of the reference b, by Welch's t."""
     result = statistics.welch(a, b)
     least = relevant.difference * abs(float(b.mean()))
     worst = result.high if sign > 0 else -result.low
@@ -142,9 +144,9 @@ def _against(first: float, others: list[float], levels: dict[float, Values]) -> 
 
 
 def best_at(power: float) -> Test:
-    """Whether samples at a power are better than at both neighbours, by the less certain of two Welch tests.
+    """Whether samples at a power are better than at both neighbouring powers, by the less certain of two Welch tests.
 
-    Both must differ for the power to be a minimum, so the larger p-value is one of the two together
+    The power is a minimum only if both neighbours are worse, so the less significant test decides for both together
     (intersection-union).
     """
 
@@ -203,7 +205,7 @@ def _groups(runs: pd.DataFrame, measured: str, setting: str) -> list[Values]:
 
 
 def smaller_spread(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-    """Whether repetitions differ less in the variance at each power than at each batch size."""
+    """Whether repetitions vary less in gradient variance within a power than within a batch size."""
     powers = _groups(runs[(runs["objective"] == "ti") & ~is_extension(runs)], measured, "power")
     batches = _groups(in_regime(runs, VANILLA), measured, "batch_size")
     if min(len(powers), len(batches)) < 2:
@@ -224,7 +226,7 @@ def smaller_spread(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Out
 
 
 def vanilla_is_better(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-    """Whether the best batch size has better samples than the best power; the best are the lowest means."""
+    """Whether the best batch size has better samples than the best power; the best has the lowest mean distance."""
     ti = _groups(runs[(runs["objective"] == "ti") & ~is_extension(runs)], measured, "power")
     vanilla = _groups(in_regime(runs, VANILLA), measured, "batch_size")
     if not ti or not vanilla:

@@ -1,15 +1,15 @@
 """The report's claims as statistical checks on a table of runs, one row for each claim, data set and variance.
 
-Verdicts, by the same rule for each claim:
+The verdict follows the same rule for each claim:
 
     holds            the effect has the claimed direction, and p < .05 after Holm's correction
-    does not hold    it has the other direction with such a p, or the 95 % interval excludes every effect in the claimed
-                     direction that would be relevant (:class:`Relevant`)
-    undecided        else; also where a claim cannot be tested, and the note says why
+    does not hold    the effect has the other direction with such a p, or the 95 % interval excludes every relevant
+                     effect in the claimed direction (:class:`Relevant`)
+    undecided        otherwise; also where a claim cannot be tested, and the note says why
 
 Holm's correction is over all rows of a data set, those of several variances included, so that a data set without any
-effect gets a single ``holds`` with probability of at most .05. ``repetitions_needed`` is of each cell, for the relevant
-effect to be found with probability .8 at p < .05 uncorrected.
+effect gets any ``holds`` with probability of at most .05. ``repetitions_needed`` is the number of repetitions
+of each cell that detect the relevant effect with probability .8 at p < .05, uncorrected.
 """
 
 import math
@@ -33,12 +33,12 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, the runs it is about, what is measured of them, and how it is tested."""
+    """A claim: its statement, the regime it is about, the quantity that is measured, and its test."""
 
     name: str
     statement: str
     regime: str
-    of: str  # variance: one row for each definition; distance: one row; both: each variance against the distance
+    of: str  # variance: a row for each definition; distance: one row; both: a row for each variance, with the distance
     test: Test
 
 
@@ -102,21 +102,22 @@ CLAIMS = (
 
 
 def check(final: pd.DataFrame, relevant: Relevant | None = None, split: str = "test") -> pd.DataFrame:
-    """Every claim of :data:`CLAIMS` on the finished runs of a table, data set by data set.
+    """Tests every claim of :data:`CLAIMS` on the finished runs of a table, one data set at a time.
 
     Args:
-        final: As :func:`thermoebm.study.analysis.collect` makes it, or :func:`thermoebm.study.analysis.published`.
+        final: A table as from :func:`thermoebm.study.analysis.collect.collect` or
+            :func:`thermoebm.study.analysis.published.published`.
         relevant: The smallest effects that would matter; None: those of :class:`Relevant`.
-        split: Real images that samples are compared with; the other split is taken where a data set lacks this one.
+        split: The split of real images that samples are compared with; if a data set has no distance to it, the other.
 
     Returns:
-        :data:`COLUMNS`; see the module.
+        A table with the columns :data:`COLUMNS`; see the module.
     """
     done = final[final["status"] == "done"] if "status" in final else final
     rows: list[dict[str, object]] = []
     for name, runs in done.groupby("dataset", sort=False):
         columns = list(dict.fromkeys([*IDENTITY, *final.columns]))
-        runs = runs.dropna(axis=1, how="all").reindex(columns=columns).copy()  # in one piece: tables are wide
+        runs = runs.dropna(axis=1, how="all").reindex(columns=columns).copy()  # copied into one block: tables are wide
         measured = [row for claim in CLAIMS for row in _rows(claim, str(name), runs, relevant or Relevant(), split)]
         for row, p in zip(measured, statistics.holm([row["p"] for row in measured]), strict=True):
             row["p_holm"] = p
@@ -139,7 +140,7 @@ def _rows(claim: Claim, dataset: str, runs: pd.DataFrame, relevant: Relevant, sp
     kernel = next(filter(None, (distance(present.columns, "kernel", s) for s in (split, "test", "train"))), "")
     rows = []
     for variance, column in variances.items() if claim.of != "distance" else [("", "")]:
-        # Where a claim is about both, the variance is called x.
+        # The variance is the column x, which a claim about both regresses the distance on.
         table = runs.assign(x=runs[column] if column else np.nan)
         measured = "x" if claim.of == "variance" else kernel
         try:
@@ -169,7 +170,7 @@ def _rows(claim: Claim, dataset: str, runs: pd.DataFrame, relevant: Relevant, sp
 
 
 def table(claims: pd.DataFrame) -> str:
-    """The claims as text for a terminal: a block for each data set, a line for each row, and the rule below."""
+    """The claims as text for a terminal: a block for each data set, a line for each row, and the rule at the end."""
     lines = []
     for name, rows in claims.groupby("dataset", sort=False):
         tested = rows["p"].notna()

@@ -1,7 +1,7 @@
-"""A study's tables, rebuilt from its run directories alone, whatever state these are in.
+"""Rebuilds a study's tables from its run directories alone, whatever state these are in.
 
 ``results.csv`` has a row for each run and epoch, ``final.csv`` one for each run; both begin with
-:data:`thermoebm.study.planning.IDENTITY`. Nothing is ever deleted: what is damaged or not there yet is told in a
+:data:`thermoebm.study.planning.IDENTITY`. Nothing is ever deleted: what is damaged or missing is reported in a
 sentence, and the rest is collected.
 """
 
@@ -24,7 +24,7 @@ _ORIGIN = ("python", "torch", "lightning", "thermoebm", "attempts", "folder")
 
 
 class Collected(NamedTuple):
-    """Both tables, and what is to be said of the runs, a sentence each."""
+    """Both tables, and the remarks on the runs, a sentence each."""
 
     results: pd.DataFrame
     final: pd.DataFrame
@@ -32,7 +32,7 @@ class Collected(NamedTuple):
 
 
 def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Writes ``results.csv`` and ``final.csv`` of a study's folder, each in one piece, and says what is amiss.
+    """Writes ``results.csv`` and ``final.csv`` to a study's folder, each atomically, and prints what is amiss.
 
     Raises:
         ValueError: If there are no runs, or a table cannot be written.
@@ -46,7 +46,7 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def gather(folder: Path) -> Collected:
-    """Both tables, without writing them.
+    """Collects both tables without writing them.
 
     Raises:
         ValueError: If there are no runs.
@@ -74,13 +74,13 @@ def gather(folder: Path) -> Collected:
 
 
 def _wanted(folder: Path) -> set[str] | None:
-    """The runs of the study as it was last started; None for all that are there."""
+    """The hashes of the runs that plan.json lists; None, for all runs in the folder, if there is no plan.json."""
     plan = folders.read(folder / "plan.json")
     return None if plan is None else {run["run"] for run in plan["runs"]}
 
 
 def _final(run: Run, folder: Path) -> dict[str, object]:
-    """The row of a run: who it is, how far it got, and the last value of every metric."""
+    """A run's row of ``final.csv``: its identity, how far it got, and the last value of every metric."""
     metrics = run.epochs.drop(columns=["epoch"])
     last = {name: values.iloc[-1] for name in metrics if len(values := metrics[name].dropna())}
     train = "" if run.train is None else run.train.relative_to(folder).as_posix()
@@ -95,10 +95,10 @@ def _ordered(table: pd.DataFrame, first: tuple[str, ...]) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a CSV beside the old one and then in its place.
+    """Writes a table as CSV, atomically.
 
     Raises:
-        ValueError: If it cannot be written; the old one is then still there.
+        ValueError: If the file cannot be written; the old one is then still there.
     """
     try:
         write_text(path, table.to_csv(index=False))
@@ -113,16 +113,16 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``results.csv`` and ``final.csv`` as they were last collected.
 
     Raises:
-        ValueError: If one is not there or cannot be read.
+        ValueError: If a table does not exist or cannot be read.
     """
     return read_table(folder / "results.csv"), read_table(folder / "final.csv")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """One of them.
+    """Reads one of a study's tables.
 
     Raises:
-        ValueError: If it is not there, cannot be read or is no table of a study.
+        ValueError: If the file does not exist, cannot be read or is no table of a study.
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), low_memory=False)
@@ -136,19 +136,19 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def at_equal(results: pd.DataFrame, cost: str, budget: float | None = None) -> pd.DataFrame:
-    """Every run's metrics where it had cost the same.
+    """Every run's metrics at equal cost.
 
-    A metric is interpolated linearly between the epochs at which it was measured, since cells differ in updates and
-    operations an epoch; it is empty where it was first measured later, or last measured earlier.
+    A metric is interpolated linearly between the epochs at which it was measured, as cells differ in updates and
+    operations per epoch. It is empty where its first measurement is after that cost or its last is before it.
 
     Args:
-        results: As in ``results.csv``.
-        cost: The column: ``updates`` of the parameters, or nominal ``flops`` of training.
-        budget: How much of it; None: the most that all runs on a data set have spent. A run that has barely begun then
-            sets the budget of all others: give finished runs.
+        results: A table like ``results.csv``.
+        cost: The column of the cost: ``updates`` of the parameters, or nominal ``flops`` of training.
+        budget: The cost at which runs are compared; None: the largest that all runs on a data set have reached. A run
+            that has barely begun then sets the budget of all others, so give finished runs.
 
     Returns:
-        A row for each run, with the columns of ``results``; ``epoch`` is where the run was then, not a whole number.
+        A row for each run, with the columns of ``results``; ``epoch`` is interpolated too, and so no whole number.
     """
     return pd.DataFrame(list(_interpolated(results, cost, budget)), columns=results.columns)
 

@@ -8,10 +8,11 @@ import pandas as pd
 def published() -> pd.DataFrame:
     """All 168 runs at their last epoch, the 50th.
 
-    From the final rows of the tables that the report's authors published beside their code. What is theirs alone has
-    names of its own: ``KID-rbf`` is their kernel, and ``pseudo-FID`` no Fréchet distance (it subtracts a product of
-    Cholesky factors). ``seed`` counts repetitions: those of a cell shared one process and one order of the images, and
-    under their detached samples η changed no gradient, so that runs at η = 1, 2 and 4 followed the same law.
+    The numbers are the final rows of the tables that the report's authors published beside their code. Metrics that
+    only their code computes have names of their own: ``KID-rbf`` uses their kernel, and ``pseudo-FID`` is no Fréchet
+    distance (it subtracts a product of Cholesky factors). ``seed`` counts repetitions. The repetitions of a cell shared
+    one process and one order of the images. As their samples are detached, η changed no gradient, so that runs at
+    η = 1, 2 and 4 followed the same law.
     """
     with (files("thermoebm.study.analysis") / "published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype={"study": str, "run": str, "cell": str})

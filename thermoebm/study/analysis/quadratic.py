@@ -1,4 +1,4 @@
-"""A quadratic regression and what it explains: the report's figures 5, 10, 18 and 19 rest on these."""
+"""Quadratic regression with its R² and F tests, as in the report's figures 5, 10, 18 and 19."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,15 +11,15 @@ Vector = NDArray[np.float64]
 
 
 class Quadratic(NamedTuple):
-    """y = a + b x + c x², by least squares.
+    """The curve y = a + b x + c x², fitted by least squares.
 
     Attributes:
         coefficients: (a, b, c).
         r2: Share of the variance of y that the curve explains; nan if y does not vary.
         f, p: F test of the curve against a constant, with 2 and n - 3 degrees of freedom.
         curvature_f, curvature_p: F test of the curve against a straight line, with 1 and n - 3: whether x² is needed.
-        vertex: x at which the curve turns, -b/2c; a minimum if c > 0. nan for a straight line.
-        n: Points.
+        vertex: The x at which the curve turns, -b/2c; a minimum if c > 0. nan for a straight line.
+        n: The number of points.
     """
 
     coefficients: tuple[float, float, float]
@@ -45,8 +45,8 @@ def fit(x: Sequence[float] | Vector, y: Sequence[float] | Vector) -> Quadratic:
         x, y: (n,).
 
     Raises:
-        ValueError: If the points are fewer than four, which leaves nothing to test with, or x has fewer than three
-            values.
+        ValueError: If there are fewer than four points, which leaves no degree of freedom for a test, or fewer than
+            three values of x.
     """
     points = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
     at, value = points[:, np.isfinite(points).all(0)]
@@ -76,13 +76,13 @@ def fit(x: Sequence[float] | Vector, y: Sequence[float] | Vector) -> Quadratic:
 
 
 def _residual(terms: Vector, y: Vector) -> float:
-    """Sum of squares that a regression on these columns (n, k) leaves; rounding counts as none."""
+    """Residual sum of squares of a regression of y on these columns (n, k); rounding error counts as 0."""
     left = float(np.sum((y - terms @ np.linalg.lstsq(terms, y, rcond=None)[0]) ** 2))
     return left if left > 1e-24 * float(y @ y) else 0.0
 
 
 def _ratio(gained: float, left: float, terms: int, freedom: int) -> float:
-    """The F statistic; infinite where nothing is left, nan where there was nothing to explain either."""
+    """The F statistic; infinite if no residual is left, nan if there was nothing to explain either."""
     if left == 0:
         return float("inf") if gained > 0 else float("nan")
     return max(gained, 0.0) / terms / (left / freedom)

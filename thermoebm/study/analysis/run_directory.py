@@ -1,4 +1,4 @@
-"""One run's directory as it is found: finished, running, failed, never begun or damaged; read, never written."""
+"""Reads one run's directory in whatever state it is: finished, running, failed, not begun or damaged."""
 
 import re
 from dataclasses import dataclass
@@ -11,23 +11,24 @@ from thermoebm.runs.settings import at, settings
 from thermoebm.study.planning.columns import IDENTITY
 from thermoebm.study.running import folder
 
-# Metrics of single tensors, as in gradient_variance/per_parameter/total/energy.layers.0.weight.
+# Metrics of single parameter tensors, such as gradient_variance/per_parameter/total/energy.layers.0.weight.
 _OF_A_TENSOR = re.compile(r"gradient_variance/.*/\w+\.")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run.
+    """The data read from a run's directory.
 
     Args:
         identity: The columns of IDENTITY.
-        status: ``running`` is one that has begun and has no marker yet, whether a process works on it or not.
+        status: The state of the run. A run that has begun and has neither DONE nor FAILED is ``running``, whether or
+            not a process works on it.
         epochs: A row for each epoch: ``epoch`` (from 1), ``updates``, ``seconds`` and ``flops`` of training so far, and
             every metric.
-        train: The folder that train.py made, or None.
-        attempts: Of running it; None where nothing says.
+        train: The folder that train.py made last, or None.
+        attempts: The number of attempts; None if not recorded.
         origin: Device, commit and versions.
-        test: What evaluate.py measured, each name with ``test/`` before it.
+        test: The metrics that evaluate.py measured, their names prefixed with ``test/``.
     """
 
     identity: dict[str, Any]
@@ -40,7 +41,7 @@ class Run:
 
 
 def read(directory: Path) -> tuple[Run | None, list[str]]:
-    """The run, or None if its ``run.json`` cannot be read; and what is to be said of it, a sentence each."""
+    """The run, or None if its ``run.json`` cannot be read; and the remarks on it, a sentence each."""
     told: list[str] = []
     plan = _json(directory / "run.json", told, "leave it out, or run it again under a study file that plans it")
     if plan is None:
@@ -77,7 +78,7 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
 
 
 def _json(path: Path, told: list[str], advice: str) -> dict[str, Any] | None:
-    """A JSON object, or None with a sentence if the file is damaged; None alone if there is no file."""
+    """Reads a JSON object; None if there is no file, or if it is damaged, which adds a sentence to ``told``."""
     try:
         return folder.read(path)
     except folder.Damaged:
@@ -90,9 +91,9 @@ def _no_epochs() -> pd.DataFrame:
 
 
 def _epochs(path: Path, told: list[str]) -> pd.DataFrame:
-    """The rows of ``metrics.csv`` by epoch: what is logged at steps as its mean, what is logged once as it is.
+    """The rows of ``metrics.csv`` by epoch: the mean of metrics logged at several steps; single values unchanged.
 
-    An epoch that is not over yet, the last one without its cost, is left out.
+    An unfinished epoch, which is a last one without its cost, is left out.
     """
     if not path.is_file():
         return _no_epochs()
@@ -121,7 +122,7 @@ def _epochs(path: Path, told: list[str]) -> pd.DataFrame:
 
 
 def _missing_epochs(label: str, epochs: pd.DataFrame, wanted: Any, train: Path | None) -> list[str]:
-    """A sentence on epochs before the last that have no row, or no cost where others have it."""
+    """A sentence on the epochs that should be there but have no row, or no cost where others have it."""
     there = epochs[epochs["flops"].notna()] if epochs["flops"].notna().any() else epochs
     last = max([int(wanted or 0), *there["epoch"].astype(int)])
     missing = sorted(set(range(1, last + 1)) - set(there["epoch"].astype(int)))
@@ -134,7 +135,7 @@ def _missing_epochs(label: str, epochs: pd.DataFrame, wanted: Any, train: Path |
 
 
 def _test(path: Path, told: list[str]) -> dict[str, float]:
-    """The numbers of evaluate.py's one row."""
+    """The numbers in the single row that evaluate.py wrote, without those of single tensors."""
     whole = _json(path, told, "the run has no test metrics; evaluate it again")
     if whole is None:
         return {}

@@ -1,7 +1,7 @@
-"""The tests that claims are judged by: effects with 95 % intervals, p-values, and how many runs an effect would need.
+"""The statistical tests of the claims: effects with 95 % intervals, p-values, and the repetitions that a test needs.
 
-All p-values are two-sided. Runs are taken for independent: repetitions of a cell that share an order of the training
-images, as in the report's published results, differ less than that.
+All p-values are two-sided. Runs are assumed to be independent; repetitions of a cell that share one order of the
+training images, as in the report's published results, differ less than independent runs would.
 """
 
 import math
@@ -17,16 +17,16 @@ from thermoebm.study.analysis import quadratic
 
 Values = NDArray[np.float64]
 
-#: Of intervals, and of the power that repetitions are counted for.
+#: The level of tests and intervals, and the power for which the number of repetitions is computed.
 ALPHA = 0.05
 POWER = 0.8
 
-# Up to so many arrangements of the levels a rank correlation's p-value is exact; beyond, Student's t approximates it.
+# With at most so many arrangements of the levels, a rank correlation's p-value is exact; else by Student's t.
 _MOST_ARRANGEMENTS = 20_000
 
 
 class Result(NamedTuple):
-    """An effect, its 95 % interval, the test's statistic and p-value."""
+    """An effect with its 95 % interval, and the statistic and p-value of its test."""
 
     effect: float
     low: float
@@ -36,10 +36,10 @@ class Result(NamedTuple):
 
 
 class Parabola(NamedTuple):
-    """What a quadratic regression says.
+    """The result of a quadratic regression.
 
-    ``term`` is the F test of its quadratic term against a straight line, with R² and its interval as effect; ``whole``
-    that of the parabola against a constant. ``vertex`` is a minimum where the ``curvature`` is positive.
+    ``term`` is the F test of the parabola against a straight line, ``whole`` that against a constant; both have the
+    parabola's R² with its interval as effect. The ``vertex`` is a minimum if the ``curvature`` is positive.
     """
 
     term: Result
@@ -51,9 +51,10 @@ class Parabola(NamedTuple):
 def spearman(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Result:
     """Spearman's rank correlation; the statistic is Student's t with n - 2 degrees of freedom.
 
-    With few levels of x the t distribution makes the most extreme orders far too improbable (nine runs at three levels:
-    1e-4 for what one arrangement in 840 gives), so that small tables are enumerated. The interval is Fisher's with the
-    variance of Bonett and Wright 2000, (1 + r²/2) / (n - 3).
+    If x has few levels, the t distribution gives the most extreme orders far too small a probability (nine runs at
+    three levels: 1e-4, where the exact probability is 1/840). The p-value of a small table is therefore computed
+    exactly, over all arrangements. The interval is Fisher's with the variance of Bonett and Wright 2000,
+    (1 + r²/2) / (n - 3).
 
     Raises:
         ValueError: If there are fewer than four pairs, or one side is constant.
@@ -77,7 +78,7 @@ def spearman(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Result
 
 @cache
 def _arrangements(values: tuple[float, ...]) -> Values | None:
-    """All different orders (A, n) of the values, or None if they are too many."""
+    """All distinct orders (A, n) of the values, or None if there are too many."""
     levels = sorted(set(values))
     counts = [values.count(level) for level in levels]
     total = math.factorial(len(values))
@@ -117,10 +118,10 @@ def welch(a: Sequence[float] | Values, b: Sequence[float] | Values) -> Result:
 
 
 def parabola(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Parabola:
-    """A parabola, and whether it says more than a straight line and than a constant.
+    """Fits a parabola, and tests it against a straight line and against a constant.
 
     Raises:
-        ValueError: If there are fewer than five points, or three values of x.
+        ValueError: If there are fewer than five points or fewer than three values of x, or y is constant.
     """
     if len(x) < 5 or len(set(x)) < 3 or np.ptp(y) == 0:
         raise ValueError("too few different values")
@@ -135,7 +136,7 @@ def parabola(x: Sequence[float] | Values, y: Sequence[float] | Values) -> Parabo
 
 
 def _r2_interval(f: float, n: int) -> tuple[float, float]:
-    """Of the parabola's R², from the noncentral F distributions (fixed x) of which f is a 2.5 % tail."""
+    """The interval of the parabola's R² (x fixed): at its ends f is the 97.5 % or 2.5 % quantile of a noncentral F."""
 
     def noncentrality(tail: float) -> float:
         def excess(value: float) -> float:
@@ -153,17 +154,18 @@ def _r2_interval(f: float, n: int) -> tuple[float, float]:
 
 
 def variation(values: Sequence[float] | Values) -> float:
-    """Coefficient of variation: standard deviation (n - 1) over the mean."""
+    """Coefficient of variation: the standard deviation (with n - 1) over the mean."""
     return float(np.std(values, ddof=1) / np.mean(values))
 
 
 def spread_ratio(a: Sequence[Values], b: Sequence[Values]) -> Result:
-    """Typical coefficient of variation within the groups a over that within b: exp of Welch's test on its logarithms.
+    """Ratio of the geometric mean coefficients of variation of the groups in a to those in b, by Welch's test on logs.
 
-    Each group of runs is one observation. Groups of different sizes bias it a little: E[log s] grows with the size.
+    Each group of runs is one observation. Groups of different sizes bias the ratio a little, as E[log s] grows with the
+    size.
 
     Raises:
-        ValueError: If a side has fewer than two groups of two runs, or a group no spread.
+        ValueError: If a side has fewer than two groups of two runs, or a group has no spread or a negative mean.
     """
     logs = [[variation(group) for group in side if len(group) > 1] for side in (a, b)]
     if any(value <= 0 for side in logs for value in side):
@@ -173,7 +175,7 @@ def spread_ratio(a: Sequence[Values], b: Sequence[Values]) -> Result:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number by Holm 1979; NaN is no test, counts for nothing and stays."""
+    """p-values corrected for their number by Holm 1979; a NaN stands for no test, is not counted and stays NaN."""
     corrected = list(map(float, p))
     tests = sorted((value, i) for i, value in enumerate(corrected) if not math.isnan(value))
     most = 0.0
@@ -182,15 +184,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-# Repetitions of each cell with which an effect is found with probability POWER at level ALPHA, two-sided
+# Repetitions of each cell that detect an effect with probability POWER at level ALPHA, two-sided
 
 
 def repetitions_for_difference(effect: float, deviations: Sequence[float]) -> float:
-    """Of two cells, to find a difference of means, by the noncentral t; deviations are those of the two cells."""
+    """Repetitions per cell to detect a difference of means, by the noncentral t; deviations are those of both cells."""
     noise = math.sqrt(float(np.square(deviations).mean()))
     if not effect or not math.isfinite(noise):
         return math.nan
-    n = max(2, math.floor(2 * (_QUANTILES * noise / effect) ** 2))  # enough if the deviation were known
+    n = max(2, math.floor(2 * (_QUANTILES * noise / effect) ** 2))  # would be enough if the deviation were known
     while True:
         freedom, shift = 2 * n - 2, abs(effect) / (noise * math.sqrt(2 / n)) if noise else math.inf
         if shift > 30 or stats.nct.sf(stats.t.isf(ALPHA / 2, freedom), freedom, shift) >= POWER:
@@ -199,13 +201,13 @@ def repetitions_for_difference(effect: float, deviations: Sequence[float]) -> fl
 
 
 def repetitions_for_rank(correlation: float, levels: int) -> float:
-    """Of so many cells, to find a rank correlation, by Fisher's z and Bonett and Wright's variance."""
+    """Repetitions per cell to detect a rank correlation, by Fisher's z and Bonett and Wright's variance."""
     wanted = _QUANTILES**2 * (1 + correlation**2 / 2) / math.atanh(abs(correlation)) ** 2
     return math.ceil((wanted + 3) / levels)
 
 
 def repetitions_for_quadratic(r2: float, levels: int) -> float:
-    """Of so many cells, to find a curvature that explains r2 of the variance, by the noncentral F."""
+    """Repetitions per cell to detect a curvature that explains r2 of the variance, by the noncentral F."""
     for n in range(2, 10_000):
         freedom = n * levels - 3
         if (
@@ -217,9 +219,9 @@ def repetitions_for_quadratic(r2: float, levels: int) -> float:
 
 
 def repetitions_for_spread(ratio: float, levels: tuple[int, int]) -> float:
-    """Of each cell on two sides, to find a ratio of coefficients of variation, by the noncentral t.
+    """Repetitions per cell to detect a ratio of coefficients of variation between two sides, by the noncentral t.
 
-    Of n normal values the logarithm of the standard deviation has variance ψ'((n - 1) / 2) / 4.
+    The logarithm of the standard deviation of n normal values has variance ψ'((n - 1) / 2) / 4.
     """
     freedom, cells = sum(levels) - 2, 1 / levels[0] + 1 / levels[1]
     critical = stats.t.isf(ALPHA / 2, freedom)

@@ -1,6 +1,6 @@
 """A study's figures, drawn from its tables and runs in one style, and the report's published results drawn alike.
 
-A figure is a function from a data set's tables to a matplotlib figure; one that cannot be drawn says why.
+Each figure is a function from a data set's tables to a matplotlib figure; if it cannot be drawn, it says why.
 """
 
 from thermoebm.runtime import lazy

@@ -1,4 +1,4 @@
-"""Gradient variance at the end of training, against what controls it (report, figures 3, 4, 16 and 17)."""
+"""Gradient variance at the end of training against batch size and power (report, figures 3, 4, 16 and 17)."""
 
 from matplotlib.figure import Figure
 
@@ -18,9 +18,9 @@ def against_power(study: Study) -> Figure:
 
 
 def _boxes(study: Study, cells: list[Cell], setting: str, label: str) -> Figure:
-    """A panel for each definition of variance, a box for each cell: quartiles, whiskers to 1.5 of their distance.
+    """A panel for each definition of variance, a box for each cell: quartiles, whiskers to 1.5 interquartile ranges.
 
-    Every run is a dot, so that a box of three runs does not look like more than it is.
+    Every run is also a dot, so that a box of three runs does not suggest more data than there are.
     """
     variances = study.variances(study.final)
     if not cells:

@@ -1,4 +1,4 @@
-"""What training costs, and what models reach at equal cost (report, figures 14 and 15)."""
+"""The cost of training, and the distance that cells reach at equal cost (report, figures 14 and 15)."""
 
 from typing import NamedTuple
 
@@ -17,17 +17,17 @@ FLOPS = "training FLOPs (nominal)"
 
 
 def time(study: Study) -> Figure:
-    """Seconds of training of each cell, in all and for each update."""
+    """Seconds of training of each cell, in total and per update."""
     return _bars(study, "seconds", "training time (s)", "time of an update (ms)", 1e3)
 
 
 def flops(study: Study) -> Figure:
-    """Floating-point operations of training of each cell, in all and for each update."""
+    """Floating-point operations of training of each cell, in total and per update."""
     return _bars(study, "flops", FLOPS, "FLOPs of an update", 1.0)
 
 
 def _bars(study: Study, column: str, label: str, label_each: str, scale: float) -> Figure:
-    """Bars of a cost, mean and standard deviation over repetitions: in all, and divided by updates."""
+    """Bars of a cost, in total and per update: mean and standard deviation over repetitions."""
     if not has(study.final, column):
         raise Undrawable(f"no run has its {column}")
     found = [cell for cell in cells(study.final) if len(cell.values(column))]
@@ -54,7 +54,7 @@ def _bars(study: Study, column: str, label: str, label_each: str, scale: float) 
 
 
 class Budget(NamedTuple):
-    """A cost at which cells are compared, and what they reach at it.
+    """A cost at which cells are compared, and the distances that they reach at this cost.
 
     Attributes:
         cost: The budget.
@@ -66,9 +66,9 @@ class Budget(NamedTuple):
 
 
 def at_budget(found: list[Cell], cost: str, distance: str) -> Budget:
-    """The distance of each cell at the cost that most cells were measured before and after; the largest such cost.
+    """The distance of each cell at the cost before and after which most cells were measured, the largest if several.
 
-    Nothing is extrapolated: a cell that was measured only before or only after it is not compared.
+    Nothing is extrapolated: a cell that was measured only before or only after this cost is left out.
     """
     spans = {}
     for cell in found:
@@ -92,7 +92,7 @@ def at_budget(found: list[Cell], cost: str, distance: str) -> Budget:
 
 
 def equal(study: Study) -> Figure:
-    """The kernel distance against updates and against FLOPs, and each cell's at one budget of either."""
+    """The kernel distance against updates and against FLOPs, and each cell's distance at one budget of each."""
     distance = study.distance(study.results, "kernel")
     if distance is None:
         raise Undrawable("no kernel distance to test images was logged along training")
@@ -111,7 +111,7 @@ def equal(study: Study) -> Figure:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
-            axes.xaxis.set_minor_formatter(NullFormatter())  # its labels would lie on one another
+            axes.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
         axes = figure.add_subplot(len(costs), 2, 2 * row + 2)
         _dots(axes, found, budget)
         axes.set_xlabel(
@@ -133,7 +133,7 @@ def _curves(axes: Axes, found: list[Cell], cost: str, distance: str) -> None:
 
 
 def _dots(axes: Axes, found: list[Cell], budget: Budget) -> None:
-    """A point for each cell, or a word where it was not measured on both sides of the budget."""
+    """A point for each cell, or a note if the cell was not measured on both sides of the budget."""
     looks = style.looks(found)
     for place, cell in enumerate(found):
         colour, marker = looks[cell.name]

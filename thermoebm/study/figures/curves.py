@@ -1,4 +1,4 @@
-"""How loss, gradient variance and fidelity go during training (report, figure 9, and the proposal's three figures)."""
+"""Loss, gradient variance and fidelity during training (report, figure 9, and the proposal's three figures)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,12 +16,12 @@ SPLITS = ("train", "test")
 
 
 class Row(NamedTuple):
-    """A row of panels: what is drawn against what.
+    """A row of panels that draw one column against another.
 
     Attributes:
-        x, y: Columns.
-        labels: Of both axes.
-        shared: Whether the panels have one scale of y.
+        x, y: The columns on the axes.
+        labels: The labels of the x and y axes.
+        shared: Whether the panels share the y axis.
     """
 
     x: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 def loss(study: Study) -> Figure:
-    """The objective on training images, and what all models are compared by: -log p on held-out images."""
+    """The objective on training images, and -log p on held-out images, by which all models are compared."""
     wanted = [
         Row("updates", "train/loss", (UPDATES, "training loss\n(each objective's own)"), shared=False),
         Row("updates", "val/nll", (UPDATES, "-log evidence, held out\n(nats per image)")),
@@ -52,14 +52,14 @@ def variance(study: Study) -> Figure:
 
 
 def fidelity(study: Study) -> Figure:
-    """Each distance against parameter updates, to test and to training images."""
+    """Each distance to test and to training images against parameter updates."""
     found = [study.distance(study.results, kind, split) for kind in ("kernel", "frechet") for split in SPLITS[::-1]]
     wanted = [Row("updates", column, (UPDATES, style.distance_label(column))) for column in found if column]
     return _grid(study, wanted, "no distance was logged")
 
 
 def fidelity_variance(study: Study) -> Figure:
-    """The kernel distance against each gradient variance along training: both on training, and both on test images."""
+    """The kernel distance against each gradient variance during training, both on training or both on test images."""
     wanted = []
     for split in SPLITS:
         distance = study.distance(study.results, "kernel", split)
@@ -75,12 +75,12 @@ def mean_path(cell: Cell, x: str, y: str) -> tuple[np.ndarray, np.ndarray, np.nd
     """Mean of x, mean of y and standard deviation of y (E,) over repetitions at each epoch that has both."""
     finite = cell.rows[np.isfinite(cell.rows[x]) & np.isfinite(cell.rows[y])]
     by_epoch = finite.groupby("epoch")
-    sd = by_epoch[y].std().fillna(0.0)  # of a single repetition
+    sd = by_epoch[y].std().fillna(0.0)  # a single repetition has none
     return by_epoch[x].mean().to_numpy(), by_epoch[y].mean().to_numpy(), sd.to_numpy()
 
 
 def _grid(study: Study, rows: Sequence[Row], otherwise: str, note: str = "") -> Figure:
-    """A row of panels for each pair of columns, a panel for each regime and one for extensions."""
+    """A row of panels for each pair of columns: a panel for each regime and one for extensions."""
     rows = [row for row in rows if has(study.results, row.x) and has(study.results, row.y)]
     found = cells(study.results)
     kinds = [kind for kind in (*REGIMES, "extension") if any(cell.kind == kind for cell in found)]
@@ -114,7 +114,7 @@ def _grid(study: Study, rows: Sequence[Row], otherwise: str, note: str = "") -> 
 
 
 def _lines(axes: Axes, group: list[Cell], row: Row, looks: dict[str, tuple[str, str]]) -> None:
-    """A line for each cell."""
+    """Draws a line for each cell."""
     for cell in group:
         x, y, sd = mean_path(cell, row.x, row.y)
         colour, marker = looks[cell.name]

@@ -1,4 +1,4 @@
-"""Which figures there are, and what writes them as PNG and PDF (report, figures 1 to 20, and the proposal's)."""
+"""The list of figures, and how they are written as PNG and PDF (report, figures 1 to 20, and the proposal's)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from thermoebm.runtime.terminal import say
 from thermoebm.study.figures import boxes, cost, curves, integrand, samples, scatter, schedules, style, tables
 from thermoebm.study.figures.tables import Study, Undrawable
 
-#: File stem -> what draws it.
+#: File stem -> function that draws the figure.
 FIGURES: dict[str, Callable[[Study], Figure]] = {
     "01-schedules": schedules.schedules,
     "02-integrand": integrand.integrand,
@@ -30,24 +30,24 @@ FIGURES: dict[str, Callable[[Study], Figure]] = {
     "24-equal-flops": cost.equal,
 }
 
-#: Those that the published results have numbers for.
+#: The figures that the published results have numbers for.
 PUBLISHED = tuple(stem for stem in FIGURES if stem[:2] in ("03", "04", "05", "06", "10", "12"))
 
 
 def draw(folder: Path, with_published: bool = True) -> list[Path]:
-    """Draws a study from its tables and runs into folder/figures, and says in a sentence each what is left out.
+    """Draws a study's figures from its tables and runs into folder/figures; prints a sentence on each one left out.
 
     Args:
-        folder: Of the study, with results.csv and final.csv.
-        with_published: Draw the report's own results too, as STEM-published...: of the study's data sets, or of all
-            where the report has none of them.
+        folder: The study's folder, with results.csv and final.csv.
+        with_published: Draw the report's own results too, as STEM-published...: those of the study's data sets, or of
+            all data sets if the report has none of them.
 
     Returns:
         The files, PNG before PDF.
 
     Raises:
         FileNotFoundError: If there are no tables.
-        ValueError: If one cannot be read.
+        ValueError: If a table cannot be read.
     """
     studies = tables.read(folder)
     paths = _draw(studies, folder / "figures", tuple(FIGURES), "")
@@ -57,7 +57,7 @@ def draw(folder: Path, with_published: bool = True) -> list[Path]:
 
 
 def draw_published(folder: Path, datasets: set[str] | None = None) -> list[Path]:
-    """Draws the report's published results into folder/figures: of these data sets, if it has any of them, or of all.
+    """Draws the report's published results into folder/figures: those of these data sets, or of all if it has none.
 
     Returns:
         The files, PNG before PDF.
@@ -66,7 +66,7 @@ def draw_published(folder: Path, datasets: set[str] | None = None) -> list[Path]
 
 
 def _draw(studies: list[Study], folder: Path, stems: tuple[str, ...], suffix: str) -> list[Path]:
-    """Draws each figure for each data set, whose name is a suffix where there are several."""
+    """Draws each figure for each data set; if there are several, file names end with the data set's name."""
     paths = []
     for study in studies:
         if study.final.empty:

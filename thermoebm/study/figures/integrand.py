@@ -1,4 +1,4 @@
-"""The thermodynamic integrand of a trained model and the trapezium's bins of each schedule (report, figure 2)."""
+"""The thermodynamic integrand of a trained model, with the trapezoidal bins of each schedule (report, figure 2)."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
 from thermoebm.study.figures.tables import Study, Undrawable
 
-#: Of the ladder that stands for the continuous integrand: temperatures crowd where it is steep.
+#: Schedule of the ladder that stands for the continuous integrand: temperatures are dense where it is steep.
 FINE = PowerLaw(48, 3.0)
 IMAGES = 75
 PANELS = 8
 
 
 def integrand(study: Study) -> Figure:
-    """E_t[log p_β(x|z)] of one trained model, and over it the bins of every power: only the schedule differs."""
+    """E_t[log p_β(x|z)] of one trained model, with the bins of each power: panels differ only in the schedule."""
     found = [entry for entry in schedules.powers(study.final) if np.isfinite(entry[0])][:PANELS]
     table, run = measured(study)
     t, expected = (table[name].to_numpy(copy=True) for name in ("temperature", "log_likelihood"))
@@ -57,7 +57,7 @@ def integrand(study: Study) -> Figure:
 
 
 def measured(study: Study) -> tuple[pd.DataFrame, str]:
-    """The integrand of the run with p nearest 6, measured once and kept beside the figures, and that run's name.
+    """The integrand of the run with p nearest 6, and that run's name. It is measured once and kept beside the figures.
 
     Raises:
         Undrawable: If no run with a schedule has a checkpoint and data that can be read.
@@ -85,7 +85,7 @@ def measured(study: Study) -> tuple[pd.DataFrame, str]:
 
 
 def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
-    """Runs the fine ladder on held-out images on the CPU, and writes what it gave."""
+    """Runs the fine ladder on held-out images on the CPU; returns the integrand and writes it to a file."""
     model = checkpoints.load_model(checkpoint)
     data = checkpoints.load_data(checkpoint, download=False)
     data.prepare_data()
@@ -102,7 +102,7 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
 
 
 def _bins(axes: Axes, edges: np.ndarray, at: np.ndarray, floor: float, colour: str) -> None:
-    """The trapezia between edges (T,) under heights (T,)."""
+    """Draws the trapezia of the integral, with edges (T,) and heights (T,)."""
     for i in range(len(edges) - 1):
         ends = slice(i, i + 2)
         alpha = 0.25 if i % 2 else 0.5

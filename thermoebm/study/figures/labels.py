@@ -1,4 +1,4 @@
-"""Text on axes that must not cover other text: labels beside points, and the labels of ticks."""
+"""Places text on axes so that it does not overlap: labels beside points, and tick labels."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,14 +13,14 @@ from matplotlib.transforms import Bbox
 
 Place = tuple[float, float, Literal["left", "center", "right"]]
 
-#: Where a label may go, in points from its point: (x, y, alignment). The first are the nicest.
+#: Possible places of a label, as offsets in points from its data point: (x, y, alignment), in order of preference.
 SIDES: list[Place] = [(4, 0, "left"), (-4, 0, "right"), (0, 0, "center")]
 PLACES: list[Place] = [(4, 3, "left"), (-4, 3, "right"), (4, -9, "left"), (-4, -9, "right")]
 PLACES += [(x, y, alignment) for y in (9, -15, 16, -22, 23, -29) for x, _, alignment in SIDES]
 
 
 class PointLabel(Annotation):
-    """A label beside a mean and its deviations, whose place is chosen when the figure is laid out."""
+    """A label beside a mean with error bars; its place is chosen once the figure is laid out."""
 
     def __init__(self, text: str, x: float, y: float, sd_x: float = 0.0, sd_y: float = 0.0) -> None:
         super().__init__(text, (x, y), xytext=PLACES[0][:2], textcoords="offset points", fontsize=7)
@@ -29,7 +29,7 @@ class PointLabel(Annotation):
         self.set_annotation_clip(False)
 
     def obstacles(self) -> list[Bbox]:
-        """The marker and the error bars, in pixels."""
+        """The boxes of the marker and the error bars, in pixels."""
         assert self.axes is not None
         assert self.figure is not None
         pixel = self.figure.dpi / 72
@@ -45,16 +45,16 @@ class PointLabel(Annotation):
         ]
 
     def put(self, place: Place, renderer: RendererBase) -> Bbox:
-        """Moves the label; returns what it covers, in pixels."""
+        """Moves the label to a place; returns the box that it then covers, in pixels."""
         self.set_position(place[:2])
         self.set_horizontalalignment(place[2])
         return Bbox(self.get_window_extent(renderer))
 
 
 def arrange(axes: Axes, renderer: RendererBase) -> None:
-    """Puts every point's label nearest to its own point, where it covers the least and stays on the axes.
+    """Places each point's label where it covers the least and stays on the axes.
 
-    The figure must be laid out.
+    The label should also be nearer to its own point than to any other. The figure must have been laid out.
     """
     labels = [text for text in axes.texts if isinstance(text, PointLabel)]
     obstacles = [box for label in labels for box in label.obstacles()]
@@ -62,7 +62,7 @@ def arrange(axes: Axes, renderer: RendererBase) -> None:
     placed: dict[PointLabel, Bbox] = {}
 
     def cost(label: PointLabel, place: Place) -> float:
-        """In areas of the label."""
+        """The penalty of a place, in units of the label's area."""
         box = label.put(place, renderer)
         area = box.width * box.height
         covered = sum(_common(box, other) for of, other in placed.items() if of is not label) * 2
@@ -71,14 +71,14 @@ def arrange(axes: Axes, renderer: RendererBase) -> None:
         strange = sum(_distance(box, other) <= own for other in labels if other is not label)
         return covered / area + 10 * (1 - _common(box, frame) / area) + strange + 0.01 * PLACES.index(place)
 
-    for _ in range(3):  # the first to be placed did not know of the last
+    for _ in range(3):  # repeated, as the first labels are placed before the last ones
         for label in labels:
             costs = [cost(label, place) for place in PLACES]
             placed[label] = label.put(PLACES[costs.index(min(costs))], renderer)
 
 
 def thin_ticks(axes: Axes, renderer: RendererBase) -> None:
-    """Takes as many ticks of x as have room for their labels."""
+    """Reduces the ticks of x until their labels have room."""
     if not isinstance(axes.xaxis.get_major_locator(), AutoLocator):
         return
     for bins in (6, 5, 4, 3, 2):
@@ -94,7 +94,7 @@ def _common(a: Bbox, b: Bbox) -> float:
 
 
 def _distance(box: Bbox, label: PointLabel) -> float:
-    """From a box to the point of a label, in pixels."""
+    """The distance from a box to the data point of a label, in pixels."""
     assert label.axes is not None
     x, y = label.axes.transData.transform(label.xy)
     return float(np.hypot(max(box.x0 - x, x - box.x1, 0), max(box.y0 - y, y - box.y1, 0)))

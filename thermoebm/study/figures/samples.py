@@ -1,4 +1,4 @@
-"""What the models of a study generate, with the metrics below each grid (report, figures 7, 8, 11 and 20)."""
+"""Grids of samples from a study's models, with the metrics below each grid (report, figures 7, 8, 11 and 20)."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from matplotlib.image import imread
 from thermoebm.study.figures import style
 from thermoebm.study.figures.tables import Cell, Study, Undrawable, cells
 
-#: Images a side of each panel, and panels in a row.
+#: Images along each side of a panel, and panels in a row.
 SIDE, COLUMNS = 6, 4
-PADDING = 4  # of a grid of images: white pixels between them
+PADDING = 4  # white pixels between the images of a grid
 
 
 def samples(study: Study) -> Figure:
-    """The last samples of each cell's first repetition, and the distances of that very run."""
+    """The last samples of each cell's first repetition, and the distances of that same run."""
     found = []
     for cell in cells(study.final):
         chosen = _picture(study, cell)
@@ -43,7 +43,7 @@ def samples(study: Study) -> Figure:
 
 
 def metrics(study: Study, row: pd.Series) -> str:
-    """A run's extrapolated distances to test images, a line each."""
+    """A run's extrapolated distances to test images, one a line."""
     lines = []
     for kind in ("kernel", "frechet"):
         column = study.distance(study.final, kind)
@@ -53,9 +53,9 @@ def metrics(study: Study, row: pd.Series) -> str:
 
 
 def first_images(picture: np.ndarray, side: int) -> np.ndarray:
-    """The upper left side × side images of a grid (H, W, 3); the whole picture if it has no white lines between.
+    """The upper left side × side images of a grid (H, W, 3); the whole picture if no white lines separate images.
 
-    The most columns whose separators are all white are taken: a grid does not say how many it has.
+    A grid does not say how many columns it has. The largest number whose separators are all white is taken.
     """
     height, width = picture.shape[:2]
     for columns in range(width // (PADDING + 1), 0, -1):
@@ -70,7 +70,7 @@ def first_images(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _picture(study: Study, cell: Cell) -> tuple[pd.Series, Path] | None:
-    """The run of the lowest seed that has a picture of samples, and the last one."""
+    """The run with the lowest seed that has a readable picture of samples, and its last picture."""
     if study.folder is None or "folder" not in cell.rows:
         return None
     for _, row in cell.rows.sort_values("seed").iterrows():
@@ -81,7 +81,7 @@ def _picture(study: Study, cell: Cell) -> tuple[pd.Series, Path] | None:
         for path in [*sorted((folder / "samples").glob("epoch-*.png"), reverse=True), *tested]:
             try:
                 _read(path)
-            except (OSError, ValueError, SyntaxError) as error:  # of PIL, for a damaged picture
+            except (OSError, ValueError, SyntaxError) as error:  # PIL raises these for a damaged picture
                 study.remark(f"{path} is no picture ({type(error).__name__}).")
                 continue
             return row, path

@@ -45,7 +45,7 @@ def together(study: Study) -> Figure:
 
 
 def extensions(study: Study) -> Figure:
-    """Cells that vary N_t, K, η or the width over those of their regime, a panel each, and their baseline circled."""
+    """Cells that vary N_t, K, η or the width, over the cells of their regime, with their baseline circled."""
     variances, distance = _columns(study, "kernel")
     found = cells(study.final)
     added = [cell for cell in found if cell.kind == "extension"]
@@ -81,7 +81,7 @@ def extensions(study: Study) -> Figure:
 
 
 def baselines(base: list[Cell], added: list[Cell]) -> list[Cell]:
-    """The cells that extensions start from: those of the same regime, power and, for vanilla ones, batch size."""
+    """The cells that extensions start from: those of the same power, or for vanilla ones the same batch size."""
 
     def setting(cell: Cell) -> tuple[object, ...]:
         first = cell.rows.iloc[0]
@@ -92,7 +92,7 @@ def baselines(base: list[Cell], added: list[Cell]) -> list[Cell]:
 
 
 def _separate(study: Study, kind: str) -> Figure:
-    """A row for each definition of variance, a panel for each regime, with its fit."""
+    """A row of panels for each definition of variance, a panel with its quadratic fit for each regime."""
     variances, distance = _columns(study, kind)
     found = plain(study.final)
     regimes = _regimes(found)
@@ -120,7 +120,7 @@ def _separate(study: Study, kind: str) -> Figure:
 
 
 def _columns(study: Study, kind: str) -> tuple[dict[str, str], str]:
-    """The variances and the distance to draw."""
+    """The columns of the variances and of the distance to draw."""
     distance, variances = study.distance(study.final, kind), study.variances(study.final)
     if distance is None:
         raise Undrawable(f"no {'kernel' if kind == 'kernel' else 'Fréchet'} distance to test images was measured")
@@ -136,14 +136,14 @@ def _regimes(found: list[Cell]) -> list[str]:
 
 
 def _pairs(cell: Cell, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of a cell that have both numbers."""
+    """Both columns over the runs of a cell that have both numbers."""
     both = cell.rows[[x, y]].to_numpy(dtype=float)
     both = both[np.isfinite(both).all(1)]
     return both[:, 0], both[:, 1]
 
 
 def _draw(axes: Axes, study: Study, group: list[Cell], x: str, y: str) -> Quadratic | None:
-    """Points, error bars and the quadratic of one regime."""
+    """Draws the points, error bars and quadratic of one regime; returns the fit, or None if there is none."""
     for cell in group:
         colour = style.COLOURS[cell.regime]
         runs = _pairs(cell, x, y)
@@ -161,7 +161,7 @@ def _draw(axes: Axes, study: Study, group: list[Cell], x: str, y: str) -> Quadra
 
 
 def _errorbars(axes: Axes, cell: Cell, x: str, y: str, colour: str, marker: str, label: str | None = None) -> None:
-    """Mean and standard deviation of a cell in both directions."""
+    """Draws a cell's mean, with its standard deviations in both directions."""
     (mean_x, sd_x), (mean_y, sd_y) = (mean_sd(values) for values in _pairs(cell, x, y))
     if np.isfinite(mean_x):
         axes.errorbar(
@@ -171,7 +171,7 @@ def _errorbars(axes: Axes, cell: Cell, x: str, y: str, colour: str, marker: str,
 
 
 def _annotate(axes: Axes, group: list[Cell], x: str, y: str) -> None:
-    """Writes what a cell is beside its mean."""
+    """Writes each cell's label beside its mean."""
     axes.margins(0.15)
     for cell in group:
         (mean_x, sd_x), (mean_y, sd_y) = (mean_sd(values) for values in _pairs(cell, x, y))

@@ -10,7 +10,7 @@ from thermoebm.study.planning.columns import REGIMES
 
 
 def powers(final: pd.DataFrame) -> list[tuple[float, int, str]]:
-    """(p, N_t, regime) of each schedule of the cells that vary nothing besides batch size and power, by p."""
+    """(p, N_t, regime) of the schedules, ordered by p, of cells that vary nothing besides batch size and power."""
     found = [cell for cell in plain(final) if cell.regime != REGIMES[0]]
     rows = [(cell.rows.iloc[0], cell.regime) for cell in found]
     rows = [(row, of) for row, of in rows if row[["power", "num_temperatures"]].notna().all()]
@@ -20,7 +20,7 @@ def powers(final: pd.DataFrame) -> list[tuple[float, int, str]]:
 
 
 def colours(schedules: list[tuple[float, int, str]]) -> list[str]:
-    """A shade of its regime's colour for each schedule."""
+    """A colour for each schedule, in shades of its regime's colour."""
     shades = {
         regime: style.shades(style.COLOURS[regime], sum(r == regime for *_, r in schedules)) for regime in REGIMES
     }
@@ -28,7 +28,7 @@ def colours(schedules: list[tuple[float, int, str]]) -> list[str]:
 
 
 def schedules(study: Study) -> Figure:
-    """t_i = (i/N_t)^p against i, a line for each power."""
+    """The temperatures t_i = (i/N_t)^p against i, a line for each power."""
     found = powers(study.final)
     figure = style.new(1, width=style.COLUMN, height=2.8)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""How all figures of a study look: sizes, fonts and colours, and what the axes are called."""
+"""The look of a study's figures: sizes, fonts, colours and axis labels."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from thermoebm.study.figures import labels
 from thermoebm.study.figures.tables import Cell
 from thermoebm.study.planning.columns import REGIMES
 
-#: Inches: a column of text, and the page. Fonts are legible at these sizes.
+#: Widths of a text column and of the page, in inches. Fonts are legible at these sizes.
 COLUMN, PAGE = 4.0, 7.6
 
 SETTINGS: dict[Any, Any] = {
@@ -41,7 +41,7 @@ SETTINGS: dict[Any, Any] = {
 # Okabe & Ito (2008), legible to colour-blind readers; each regime also has a marker of its own.
 COLOURS = dict(zip(REGIMES, ("#0072B2", "#D55E00", "#009E73"), strict=True)) | {"extension": "#CC79A7"}
 MARKERS = dict(zip(REGIMES, ("o", "s", "^"), strict=True)) | {"extension": "D"}
-#: Of groups of extensions laid over one another.
+#: Colours and markers of the groups of extensions, which share axes.
 OVERLAYS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999", "#A08000")
 OVERLAY_MARKERS = ("D", "v", "P", "X", "*", "<")
 GREY = "#666666"
@@ -49,15 +49,15 @@ GREY = "#666666"
 
 def new(rows: float, columns: int = 1, *, width: float = PAGE, height: float = 2.1) -> Figure:
     """An empty figure for a grid of panels, each row ``height`` inches high."""
-    layout = ConstrainedLayoutEngine(w_pad=0.09)  # inches: half a label of the last tick reaches into it
+    layout = ConstrainedLayoutEngine(w_pad=0.09)  # inches: room for half the label of the last tick
     return Figure(figsize=(width, rows * height + 0.5), layout=layout)
 
 
 def shades(colour: str, count: int) -> list[str]:
-    """So many shades of a colour, from light to dark."""
+    """``count`` shades of a colour, from light to dark."""
     mixed = []
     for k in range(count):
-        lightness = 0.45 - 0.9 * (k / (count - 1) if count > 1 else 0.5)  # .45 of white ... .45 of black
+        lightness = 0.45 - 0.9 * (k / (count - 1) if count > 1 else 0.5)  # from 45 % white to 45 % black
         target = 1.0 if lightness > 0 else 0.0
         red, green, blue = ((1 - abs(lightness)) * c + abs(lightness) * target for c in to_rgb(colour))
         mixed.append(to_hex((red, green, blue)))
@@ -65,17 +65,17 @@ def shades(colour: str, count: int) -> list[str]:
 
 
 def footnote(figure: Figure, *sentences: str) -> None:
-    """What a reader must know, in small print below the panels."""
+    """Writes sentences in small print below the panels."""
     text = "  ".join(sentence for sentence in sentences if sentence)
     figure.supxlabel(_wrapped(text, round(figure.get_figwidth() * 23)), x=0.01, ha="left", fontsize=6.5, color=GREY)
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Writes FOLDER/STEM.png and .pdf; the same figure gives the same bytes on any day."""
+    """Writes FOLDER/STEM.png and .pdf; the files hold no date, so the same figure always gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out: the second file need not be again
+    figure.set_layout_engine("none")  # laid out once: the second file reuses the layout
     for axes in figure.axes:
         labels.thin_ticks(axes, renderer)
         labels.arrange(axes, renderer)
@@ -93,26 +93,26 @@ def legend(axes: Axes, **how: Any) -> None:
 
 
 def p_value(p: float) -> str:
-    """A p-value as a reader wants it: ``p = .009`` or ``p < .001``."""
+    """A p-value as it is usually printed: ``p = .009`` or ``p < .001``."""
     if math.isnan(p):
         return "no p"
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def variance_label(name: str, split: str = "train") -> str:
-    """What an axis of gradient variance is called: its definition, and the images that it was measured on."""
+    """The axis label of a gradient variance: its definition, and the images that it was measured on."""
     images = "" if split == "train" else "\n(test images)"
     return f"gradient variance,\n{name}{images}"
 
 
 def distance_name(column: str) -> str:
-    """``KD[classifier:digits]∞`` from the column of that distance."""
+    """The name of a distance from its column, such as ``KD[classifier:digits]∞``."""
     name = column.split("/")[-1].removesuffix("_inf")
     return "the report's FID∞\n(no Fréchet distance)" if name == "pseudo-FID" else f"{name}∞"
 
 
 def distance_label(column: str) -> str:
-    """What an axis of a distance is called: its name, and the images that the samples are compared with."""
+    """The axis label of a distance: its name, and the images that the samples are compared with."""
     return f"{distance_name(column)}\nto {'test' if '/test/' in column else 'training'} images"
 
 
@@ -126,7 +126,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def looks(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
-    """Cell name -> colour and marker: the regime's, in shades from light to dark; extensions by what they vary."""
+    """Cell name -> colour, in shades from light to dark, and marker: by regime, for extensions by group."""
     keys = [cell.group if cell.kind == "extension" else cell.kind for cell in cells]
     groups = list(dict.fromkeys(cell.group for cell in cells if cell.kind == "extension"))
     overlays = {g: (OVERLAYS[k % len(OVERLAYS)], OVERLAY_MARKERS[k % len(OVERLAYS)]) for k, g in enumerate(groups)}

@@ -1,4 +1,4 @@
-"""The tables of a study as figures need them: one data set at a time, cells in their order, means and deviations."""
+"""A study's tables in the form that figures need: one data set at a time, ordered cells, means and deviations."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,12 @@ class Cell:
     """One setting of a study, and the rows of its runs.
 
     Attributes:
-        name: The study's word for it.
-        label: What points and curves are called: ``batch 75``, ``p = 6``, or the name of an extension.
+        name: The cell's name in the study.
+        label: The label of its points and curves: ``batch 75``, ``p = 6``, or the name of an extension.
         kind: One of ``columns.REGIMES``, or ``extension``.
-        regime: One of ``columns.REGIMES`` for extensions too.
-        rows: Of its runs, or of their epochs.
+        regime: One of ``columns.REGIMES``, for extensions too.
+        group: The setting that the cell varies.
+        rows: The rows of its runs, or of their epochs.
     """
 
     name: str
@@ -47,14 +48,14 @@ class Cell:
 
 @dataclass
 class Study:
-    """What is drawn: the runs of one data set that are done.
+    """The data to draw: the finished runs of one data set.
 
     Attributes:
         results: A row per run and epoch; empty if there is no such table.
         final: A row per run.
-        folder: Of the study, where samples and checkpoints are; None for published results.
-        source: Where the numbers come from, for the small print.
-        remarks: Sentences on what could not be drawn; figures add to them.
+        folder: The study's folder, where samples and checkpoints are; None for published results.
+        source: Where the numbers come from, for the footnote.
+        remarks: Sentences on what could not be drawn; the figures add to this list.
     """
 
     dataset: str
@@ -65,12 +66,12 @@ class Study:
     remarks: list[str] = field(default_factory=list)
 
     def remark(self, sentence: str) -> None:
-        """Adds a sentence once."""
+        """Adds a sentence to the remarks, unless it is there already."""
         if sentence not in self.remarks:
             self.remarks.append(sentence)
 
     def variances(self, table: pd.DataFrame, split: str = "train") -> dict[str, str]:
-        """The definitions of gradient variance that a table has numbers of, and their columns."""
+        """The definitions of gradient variance that a table has numbers for, and their columns."""
         found = {}
         for name, column in VARIANCES.items():
             column = column if split == "train" else column.replace("gradient_variance/", f"gradient_variance/{split}/")
@@ -79,7 +80,7 @@ class Study:
         return found
 
     def distance(self, table: pd.DataFrame, kind: str, split: str = "test") -> str | None:
-        """The column of a distance that a table has numbers of, or None."""
+        """The column of a distance that a table has numbers for, or None."""
         return logged.distance(table.dropna(axis="columns", how="all").columns, kind, split)
 
 
@@ -89,11 +90,11 @@ def has(table: pd.DataFrame, column: str) -> bool:
 
 
 def read(folder: Path) -> list[Study]:
-    """A study for each data set in folder/results.csv and folder/final.csv.
+    """Reads folder/results.csv and folder/final.csv; returns a :class:`Study` for each data set.
 
     Raises:
         FileNotFoundError: If there is neither table.
-        ValueError: If one is no table of a study.
+        ValueError: If a file is no table of a study.
     """
     if not any((folder / name).is_file() for name in ("results.csv", "final.csv")):
         raise FileNotFoundError(f"{folder} has neither results.csv nor final.csv; collect the study first.")
@@ -103,7 +104,7 @@ def read(folder: Path) -> list[Study]:
         for name, table in (("final", final), ("results", results))
         if table is None
     ]
-    if final is None:  # the last number of each column is the end of its run
+    if final is None:  # a run's final value of a column is the last number there
         assert results is not None
         final = results.groupby("run", sort=False, as_index=False).last()
     if "status" in final:
@@ -120,7 +121,7 @@ def read(folder: Path) -> list[Study]:
 
 
 def published(like: set[str] | None = None) -> list[Study]:
-    """The report's results: of these data sets, or of all if it has none of them."""
+    """The report's results on these data sets, or on all of its own if it has none of these."""
     table = results_of_the_report()
     names = sorted(table["dataset"].unique())
     chosen = [name for name in names if name in (like or set())] or names
@@ -159,14 +160,14 @@ def plain(table: pd.DataFrame) -> list[Cell]:
 
 
 def mean_sd(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation over repetitions; the latter is 0 for a single one, nan for both without any."""
+    """Mean and standard deviation over repetitions. One repetition has deviation 0; without any, both are nan."""
     if not len(values):
         return float("nan"), float("nan")
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def _read(path: Path) -> pd.DataFrame | None:
-    """A table with numbers where numbers belong, or None if there is no such file."""
+    """Reads a table, with all columns but the text columns as numbers; None if there is no such file."""
     if not path.is_file():
         return None
     table = read_table(path)

@@ -1,6 +1,6 @@
-"""A study as one HTML page that needs nothing else: no network, no other file, no script to be read.
+"""A study as one self-contained HTML page: it needs no network and no other file, and can be read without scripts.
 
-It shows what is there and tells in a sentence what is not.
+It shows what the study has, and says in a sentence what is missing.
 """
 
 from thermoebm.runtime import lazy

@@ -1,7 +1,7 @@
-"""What the page is put together from.
+"""Assembles the page from its sections.
 
-Pictures, style and script are in the file. Its content security policy allows that style and that script by their
-hashes and nothing from anywhere, so that no name in a study can run as code or fetch anything.
+Pictures, style and script are inside the file. Its content security policy allows only that style and that script, by
+their hashes, and no external source, so that no name in a study can run as code or fetch anything.
 """
 
 import base64
@@ -31,7 +31,7 @@ _STATES = ("done", "running", "failed", "missing", "unfinished")
 def write(folder: Path) -> Path:
     """Writes ``index.html`` of a study's folder and returns its path.
 
-    What the study does not have yet (tables, claims, figures, samples, runs) is told in its place.
+    Where the study does not have something yet (tables, claims, figures, samples, runs), a sentence says so.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -59,7 +59,7 @@ def write(folder: Path) -> Path:
         footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
     )
     path = folder / "index.html"
-    write_text(path, page)  # whoever reads meanwhile sees the old page or the new one
+    write_text(path, page)  # atomically: a reader sees the old page or the new one
     return path
 
 
@@ -68,17 +68,17 @@ def _template(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls a script or style by."""
+    """The hash of a script or style, as a content security policy gives it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _title(folder: Path, runs: list[Run]) -> str:
-    """The study's name, which its runs know; before there are any, its folder's."""
+    """The study's name from its runs; the folder's name if no run gives it."""
     return next((str(run.about["study"]) for run in runs if run.about.get("study")), folder.resolve().name)
 
 
 def _facts(rows: dict[str, str]) -> str:
-    """Tiles, each a name and what it is (HTML)."""
+    """HTML of tiles, each with a name and its value, which is HTML already."""
     tiles = []
     for name, html in rows.items():
         wide = ' class="wide"' if len(html) > 40 else ""
@@ -87,7 +87,7 @@ def _facts(rows: dict[str, str]) -> str:
 
 
 def _listing(values: Iterable[Any]) -> str:
-    """Each value once, the most frequent first, with its number of runs where there are several."""
+    """HTML of the distinct values, the most frequent first; if there are several, each with its number of runs."""
     counts = Counter(str(value) for value in values if value).most_common()
     if len(counts) == 1:
         return escape(counts[0][0])
@@ -129,7 +129,7 @@ def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
 
 
 def _description(folder: Path) -> str:
-    """The comment that the study file begins with."""
+    """The comment at the beginning of the study file."""
     try:
         lines = (folder / "study.yaml").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def _description(folder: Path) -> str:
 
 
 def _failures(runs: list[Run]) -> str:
-    """Why runs failed, and what was damaged."""
+    """HTML of why runs failed, and of which files are missing or damaged."""
     lines = [
         f'<li><a href="#run-{escape(run.name)}">{escape(run.cell)}, {escape(run.seed)}</a>: '
         f"{escape(str(run.failed.get('reason') or 'no reason was written'))}</li>"
@@ -150,7 +150,7 @@ def _failures(runs: list[Run]) -> str:
 
 
 def _again(folder: Path) -> str:
-    """The command that makes the study, and its file."""
+    """HTML of the command that runs the study, and of the study file."""
     try:
         text = (folder / "study.yaml").read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -171,7 +171,7 @@ def _claims(folder: Path) -> str:
 
 
 def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
-    """The grids, each with its distances to real images where its epoch has them in ``results``."""
+    """HTML of the grids of samples, each with the distances to real images that ``results`` has at its epoch."""
     notes: dict[str, dict[int, str]] = {}
     if results is not None:
         names = tables.distances(results)

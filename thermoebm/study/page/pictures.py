@@ -1,4 +1,4 @@
-"""Pictures of a study's page as data URIs: figures with captions, and grids of samples over epochs."""
+"""The pictures of a study's page, as data URIs: figures with captions, and grids of samples over epochs."""
 
 import base64
 import io
@@ -12,15 +12,15 @@ from typing import Any
 
 from PIL import Image
 
-#: Most bytes of a page that figures and grids of samples may take, as base64.
+#: The most bytes that the figures and the grids of samples may take on a page, as base64.
 FIGURE_BYTES, SAMPLE_BYTES = 8_000_000, 20_000_000
-#: Most epochs of a run whose samples are on the page.
+#: The most epochs of a run whose samples are shown.
 MOST_EPOCHS = 21
-#: A file of at most so many bytes goes in as it is; a larger one as WebP, if that is smaller. Lines and letters suffer
-#: from WebP, so that figures may be larger.
+#: A file of at most so many bytes is included unchanged; a larger one as WebP, if that is smaller. WebP blurs lines and
+#: letters, so the limit for figures is higher.
 _LARGE_GRID, _LARGE_FIGURE = 60_000, 300_000
 
-#: Stem of a figure's file -> its title, and what is to be seen in it.
+#: Stem of a figure's file -> its title, and a description of what it shows.
 CAPTIONS = {
     "01-schedules": ("Temperature schedules", "t_i = (i / N_t)^p: a large p puts the temperatures near the prior."),
     "02-integrand": (
@@ -70,10 +70,10 @@ CAPTIONS = {
 
 
 def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
-    """A picture's data URI, compressed if its file has more than ``large`` bytes, its width and its height in pixels.
+    """A picture's data URI (compressed if its file has more than ``large`` bytes), and its width and height in pixels.
 
     Raises:
-        OSError: If the file is not a picture that can be read.
+        OSError: If the file is not a readable picture.
     """
     content, kind = path.read_bytes(), "png"
     with Image.open(io.BytesIO(content)) as image:
@@ -88,7 +88,7 @@ def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
 
 
 def caption(stem: str) -> tuple[str, str]:
-    """Title and description of a figure: by its stem, or by the longest that it begins with and the words after it."""
+    """Title and description of a figure, by the longest known stem that its own starts with; the rest is appended."""
     known = max((name for name in CAPTIONS if stem == name or stem.startswith(f"{name}-")), key=len, default="")
     if not known:
         return stem.replace("-", " ").replace("_", " "), ""
@@ -98,13 +98,13 @@ def caption(stem: str) -> tuple[str, str]:
 
 
 def figures(folder: Path) -> str:
-    """All figures of ``folder``, in the order of their names, those of the published results last."""
-    drawn: dict[bool, list[str]] = {False: [], True: []}  # whether of the published results -> figures
+    """HTML of all figures of ``folder``, in the order of their names, those of the published results last."""
+    drawn: dict[bool, list[str]] = {False: [], True: []}  # whether they show the published results -> figures
     problems, spent = [], 0
     for path in sorted(folder.glob("*.png"), key=lambda path: ("-published" in path.stem, path.stem)):
         try:
             source, width, height = data_uri(path, _LARGE_FIGURE)
-        except (OSError, SyntaxError, ValueError):  # what PIL raises on a damaged file
+        except (OSError, SyntaxError, ValueError):  # PIL raises these for a damaged file
             problems.append(f"{path.name} is not a readable picture; draw the figures again.")
             continue
         if spent + len(source) > FIGURE_BYTES:
@@ -134,16 +134,16 @@ def grids(train_folder: Path) -> dict[int, Path]:
 
 
 def evenly(epochs: list[int], count: int) -> list[int]:
-    """At most ``count`` (2 or more) of ``epochs``, evenly spaced, with the first and the last."""
+    """At most ``count`` (2 or more) evenly spaced ones of ``epochs``, the first and the last included."""
     if len(epochs) <= count:
         return epochs
     return [epochs[round(index * (len(epochs) - 1) / (count - 1))] for index in range(count)]
 
 
 def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
-    """(epoch, data URI) of evenly spaced epochs, so few that they take ``budget`` bytes, but two at least.
+    """(epoch, data URI) of evenly spaced epochs: as many as fit into ``budget`` bytes, but at least two.
 
-    A file that is no picture is left out.
+    A file that is no readable picture is left out.
     """
     pictures = {}
     for epoch in evenly(list(files), MOST_EPOCHS):
@@ -159,7 +159,7 @@ def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run of a cell: what it is called there, as "seed 0", its train folder, and what is said of its epochs."""
+    """A run of a cell: its name, such as "seed 0", the folder of its training, and a note on each epoch."""
 
     name: str
     folder: Path
@@ -167,14 +167,14 @@ class Trained:
 
 
 def samples(cells: dict[str, list[Trained]]) -> str:
-    """Two sliders side by side, each over the epochs of one run of a chosen cell."""
+    """HTML of two sliders side by side, each over the epochs of one run of a chosen cell."""
     chosen: list[dict[str, Any]] = []
     without, runs, pictures = [], 0, 0
     for cell, trained in cells.items():
         found = [(run, files) for run in trained if (files := grids(run.folder))]
         runs += len(found)
         pictures += sum(len(files) for _, files in found)
-        run, files = max(found, key=lambda pair: len(pair[1]), default=(None, {}))  # the first of the longest
+        run, files = max(found, key=lambda pair: len(pair[1]), default=(None, {}))  # the first run with the most epochs
         encoded = _encode(files, SAMPLE_BYTES // len(cells))
         if run is None or not encoded:
             without.append(cell)
@@ -184,7 +184,7 @@ def samples(cells: dict[str, list[Trained]]) -> str:
     missing = f'<p class="note">No samples yet: {escape(", ".join(without))}.</p>' if without else ""
     if not chosen:
         return "<p>No run has drawn samples yet.</p>" + missing
-    # In a script element of data only `<` could end it.
+    # Only `<` could end the script element that holds the data.
     data = json.dumps(chosen, separators=(",", ":")).replace("<", "\\u003c")
     blocks = "".join(_slider(chosen, index) for index in sorted({0, len(chosen) - 1}))
     left_out = _left_out(sum(len(run["pictures"]) for run in chosen), pictures, runs - len(chosen))
@@ -196,7 +196,7 @@ def samples(cells: dict[str, list[Trained]]) -> str:
 
 
 def _slider(chosen: list[dict[str, Any]], index: int) -> str:
-    """The choice of a run, with run ``index`` chosen, and its slider at the last epoch."""
+    """HTML of a menu of runs, with run ``index`` chosen, and of the slider at that run's last epoch."""
     options = "".join(
         f"<option{' selected' if at == index else ''}>{escape(run['name'])}</option>" for at, run in enumerate(chosen)
     )
@@ -213,7 +213,7 @@ def _slider(chosen: list[dict[str, Any]], index: int) -> str:
 
 
 def _left_out(shown: int, pictures: int, runs: int) -> str:
-    """What of the study's grids is not on the page: of ``pictures`` all but ``shown``, and those of ``runs`` wholly."""
+    """A note that only ``shown`` of all ``pictures`` are on the page, and none of those of ``runs`` further runs."""
     if shown == pictures:
         return ""
     others = f", those of {runs} further run{'s' if runs > 1 else ''} among them" if runs else ""

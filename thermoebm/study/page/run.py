@@ -1,4 +1,4 @@
-"""What the folder of a study says about its runs, read for its page: run.json, DONE, FAILED and the folders trained."""
+"""Reads for the page what a study's folder holds on each run: run.json, DONE, FAILED and the folder of its training."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from thermoebm.study.running import folder as folders
 
 @dataclass
 class Run:
-    """One folder of ``runs``; what could not be read is in ``problems``, as sentences."""
+    """One directory of ``runs``; ``problems`` has a sentence on each file that could not be read."""
 
     folder: Path
     about: dict[str, Any] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its hash, as its folder has it."""
+        """The run's hash, which is its directory's name."""
         return self.folder.name
 
     @property
@@ -38,7 +38,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """done, failed or unfinished."""
+        """``done``, ``failed`` or ``unfinished``."""
         return (
             "done"
             if (self.folder / "DONE").exists()
@@ -49,12 +49,12 @@ class Run:
 
     @property
     def trained(self) -> Path | None:
-        """Its folder of training, if it has one."""
+        """The folder that train.py made last, or None."""
         return folders.trained(self.folder)
 
 
 def read(folder: Path) -> list[Run]:
-    """The runs of a study, by cell and seed in the order of their names, whatever is damaged."""
+    """The runs of a study, ordered by seed and then by hash; damaged ones are included."""
     found = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
         run = Run(path)
@@ -79,7 +79,7 @@ def _json(run: Run, name: str, consequence: str) -> dict[str, Any]:
 
 
 def by_cell(runs: list[Run], order: list[str]) -> dict[str, list[Run]]:
-    """Runs by their cell: first the cells in ``order``, then the others by name."""
+    """Groups runs by cell: first the cells in ``order``, then the others by name."""
     cells = dict.fromkeys([*order, *sorted({run.cell for run in runs})])
     grouped = {cell: [run for run in runs if run.cell == cell] for cell in cells}
     return {cell: members for cell, members in grouped.items() if members}
@@ -91,7 +91,7 @@ def command(parts: Any) -> str:
 
 
 def moment(text: str) -> str:
-    """An ISO time to the minute, in UTC where it says of which zone it is; other text as it is."""
+    """An ISO time to the minute, in UTC if it states its time zone; other text unchanged."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -126,7 +126,7 @@ def _details(run: Run) -> str:
 
 
 def configs(cells: dict[str, list[Run]]) -> str:
-    """A fold for each cell, and in it one for each run with its environment, command and config."""
+    """HTML with a fold for each cell, and in it a fold for each run with its environment, command and config."""
     html = []
     for cell, runs in cells.items():
         count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"

@@ -1,7 +1,7 @@
-"""Tables of a study's page: CSV files to HTML, with every string from them escaped.
+"""The tables of a study's page: turns CSV files into HTML, with every string from them escaped.
 
-Values are read as text and shown as such, except in columns of numbers: a commit such as ``12e4567`` is no number and
-a version such as ``3.10`` must keep its zero.
+Values are read as text and shown unchanged, except in columns of numbers: a commit such as ``12e4567`` is no number,
+and a version such as ``3.10`` must keep its zero.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ import pandas as pd
 from thermoebm.runs.logged import VARIANCES, distance
 from thermoebm.study.planning.columns import WORDS
 
-#: What the words for the state of a run and for a verdict look like: good, bad or (all others) open.
+#: The CSS class of a run's state or a verdict: good, bad or (all others) open.
 MARKS = {"holds": "good", "done": "good", "does not hold": "bad", "failed": "bad"}
 
 _EFFECT = "Effect, 95 % interval"
@@ -35,7 +35,7 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its HTML, the number by which it is sorted (as text; empty if by what is shown) and CSS classes."""
+    """A table cell: its HTML, the number it is sorted by (as text; empty: by the text shown), and its CSS classes."""
 
     html: str
     value: str = ""
@@ -48,16 +48,16 @@ class Cell:
 
 
 def read(path: Path, needed: set[str]) -> pd.DataFrame | None:
-    """The table as text, empty where it has no value; None if there is no such file or no table with these columns."""
+    """A table with all values as text, missing ones empty; None if there is no file or it lacks a needed column."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):  # no file; empty, cut or not text (pandas' own errors are ValueErrors)
+    except (OSError, ValueError):  # no file; empty, truncated or not text (pandas' errors are ValueErrors)
         return None
     return table if needed <= {*table} else None
 
 
 def distances(table: pd.DataFrame) -> dict[str, str]:
-    """The columns of a table that are extrapolated distances to real images, and what they are called."""
+    """The columns of a table that are extrapolated distances to real images, and their labels."""
     return {
         column: f"{name} distance ({split})"
         for kind, name in (("kernel", "kernel"), ("frechet", "Fréchet"))
@@ -75,7 +75,7 @@ def numbers(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def number(text: str) -> str:
-    """A number to four digits, whole numbers in full; other text as it is."""
+    """A number to four digits, whole numbers below 1e9 in full, nan empty; other text unchanged."""
     try:
         value = float(text)
     except ValueError:
@@ -86,7 +86,7 @@ def number(text: str) -> str:
 
 
 def numeric(text: str) -> Cell:
-    """A cell of a number, shown short and sorted by all its digits."""
+    """A cell with a number, which is shown rounded and sorted by all its digits."""
     shown = number(text.strip())
     if not shown:
         return Cell("–", classes="number empty")
@@ -94,17 +94,17 @@ def numeric(text: str) -> Cell:
 
 
 def words(text: str, classes: str = "") -> Cell:
-    """A cell of text."""
+    """A cell with text."""
     return Cell(escape(text), classes=classes) if text.strip() else Cell("–", classes=f"{classes} empty".strip())
 
 
 def mark(text: str) -> str:
-    """A coloured word."""
+    """HTML of a state or verdict, in the colour of its CSS class."""
     return f'<span class="mark {MARKS.get(text, "open")}">{escape(text)}</span>' if text else ""
 
 
 def label(column: str, names: dict[str, str]) -> str:
-    """What a column is called, with places where it may break."""
+    """A column's label as HTML, with places where the line may break."""
     return escape(names.get(column) or _LABELS.get(column, column)).replace("/", "/<wbr>")
 
 
@@ -121,11 +121,11 @@ def _scroll(table: str, name: str) -> str:
 
 
 def runs(final: pd.DataFrame, known: Iterable[str]) -> str:
-    """The table of runs, with all columns of ``final`` and those that matter shown.
+    """HTML of the table of runs, with all columns of ``final``; only the most important are shown at first.
 
     Args:
-        final: final.csv as :func:`read` gives it.
-        known: Runs (hashes) whose config is on the page.
+        final: The table final.csv, as read by :func:`read`.
+        known: The hashes of the runs whose config is on the page.
     """
     names = distances(final)
     settings = ["cell", "run", "seed", "status", "dataset", "batch_size", "power"]
@@ -164,7 +164,7 @@ def runs(final: pd.DataFrame, known: Iterable[str]) -> str:
 
 
 def _claim(row: dict[str, str]) -> list[tuple[str, Cell]]:
-    """The cells of a claim, each with its column's name."""
+    """The cells of a claim's row, each with the name of its column."""
     shown = {name: number(row.get(name, "")) for name in ("effect", "low", "high", "statistic")}
     interval = f"[{shown['low']}, {shown['high']}]" if shown["low"] and shown["high"] else "no interval"
     effect = escape(shown["effect"] or "–")
@@ -187,7 +187,7 @@ def _claim(row: dict[str, str]) -> list[tuple[str, Cell]]:
 
 
 def claims(table: pd.DataFrame) -> str:
-    """The table of claims.csv; on a narrow screen its rows are cards."""
+    """HTML of the table of claims; on a narrow screen its rows become cards."""
     rows = [_claim(row) for row in table.to_dict("records")]
     kinds = dict.fromkeys(("p", "p (Holm)", "Runs", "Repetitions needed"), "number") | {_EFFECT: "number effect"}
     head = "".join(f'<th scope="col" class="{kinds.get(name, "")}">{name}</th>' for name, _ in rows[0])

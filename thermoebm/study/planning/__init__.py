@@ -1,6 +1,6 @@
-"""What a study runs: its file, the config of each run, the hash that names it, and the operations that it takes.
+"""The plan of a study: its file, each run's config, the hash that names the run, and the operations that it takes.
 
-Nothing is started or written here.
+This package starts no run and writes no file.
 """
 
 from thermoebm.runtime import lazy

@@ -1,32 +1,32 @@
-"""The names of what a study's tables hold, and the few groupings that claims, figures and page share.
+"""The column names of a study's tables, and the few groupings of runs that claims, figures and page share.
 
-``results.csv`` has a row for each run and epoch, ``final.csv`` one for each run. Both begin with :data:`IDENTITY`; then
-come the names that a run logs (``gradient_variance/...``, ``fidelity/...``, ``val/...``, ``cost/...``;
-:mod:`thermoebm.runs.logged`).
+``results.csv`` has a row for each run and epoch, ``final.csv`` one for each run. Both begin with :data:`IDENTITY`; the
+metrics follow, under the names that a run logs (``gradient_variance/...``, ``fidelity/...``, ``val/...``,
+``cost/...``; :mod:`thermoebm.runs.logged`).
 """
 
 import pandas as pd
 
-#: What a run is: the study's words for it, then the settings that the report varies.
+#: Columns that identify a run: its names in the study, then the settings that the report varies.
 IDENTITY = (
     "study",
     "run",  # hash of its config
     "cell",
-    "group",  # of cells: batch, power, num_temperatures, posterior_steps, eta, width, ...
+    "group",  # the setting that the cell varies: batch, power, num_temperatures, posterior_steps, eta, width, ...
     "seed",
     "dataset",
     "objective",  # mle or ti
-    "estimator",  # of ti; empty for mle
+    "estimator",  # the gradient estimator of ti; empty for mle
     "power",  # p; empty for mle
     "batch_size",
     "num_temperatures",  # N_t; empty for mle
-    "posterior_steps",  # K of the posterior chains
+    "posterior_steps",  # K, the length of the posterior chains
     "prior_steps",
     "eta",  # empty for mle
-    "features",  # width of the generator
+    "features",  # the generator's width
 )
 
-#: Columns of both tables that hold words, also where these look like numbers: Python 3.10, a cell called 6.
+#: Text columns of both tables, to be read as text even where a value looks like a number: Python 3.10, a cell called 6.
 WORDS = (
     *("study", "run", "cell", "group", "dataset", "objective", "estimator"),
     *("status", "device", "commit", "python", "torch", "lightning", "thermoebm", "folder"),
@@ -37,7 +37,7 @@ REGIMES = ("vanilla", "0 < p ≤ 1", "p > 1")
 
 
 def regime(table: pd.DataFrame) -> pd.Series:
-    """One of :data:`REGIMES` for each row."""
+    """The regime of each row, one of :data:`REGIMES`."""
     power = pd.to_numeric(table["power"])
     small = (power <= 1).map({True: REGIMES[1], False: REGIMES[2]})
     return small.where(table["objective"] == "ti", REGIMES[0])

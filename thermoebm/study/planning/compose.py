@@ -1,4 +1,4 @@
-"""A run's config from files and overrides, composed by train.py's own parser, and the hash that names the run."""
+"""Composes a run's config from files and overrides with train.py's own parser, and hashes it to name the run."""
 
 import contextlib
 import copy
@@ -18,8 +18,8 @@ from lightning.pytorch.cli import LightningCLI
 from thermoebm.modules import LatentEBM
 from thermoebm.study.planning.definitions import StudyError
 
-#: Fields that say where a run is kept, how it is watched and on what it is run: they change no result. (The number of
-#: threads changes the last bits at most.)
+#: Fields that change no result: where a run and its data are kept, how the run is monitored, and how many threads it
+#: has. (The number of threads changes the last bits at most.)
 WITHOUT_EFFECT = (
     *("name", "variant", "runs", "threads", "num_samples", "ckpt_path", "weights_only"),
     *("data.init_args.root", "data.init_args.download", "data.init_args.resident"),
@@ -29,13 +29,13 @@ WITHOUT_EFFECT = (
 
 @dataclass(frozen=True)
 class Composed:
-    """A config.
+    """A composed config, and the model and data set that it describes.
 
     Args:
         config: Every field, defaults included.
-        settings: The fields that differ from their defaults and have an effect: what the hash is taken of.
-        model: The untrained model that it describes.
-        data: The data set, of which nothing has been read.
+        settings: The fields that differ from their defaults and have an effect; the hash is computed from these.
+        model: The untrained model.
+        data: The data set; nothing has been read from disk yet.
     """
 
     config: dict[str, Any]
@@ -44,39 +44,40 @@ class Composed:
     data: Any
 
     def seeded(self, seed: int) -> tuple[str, dict[str, Any]]:
-        """The hash and the whole config of the run with this seed."""
+        """The hash and the complete config of the run with this seed."""
         config = copy.deepcopy(self.config) | {"seed_everything": seed}
         name = run_hash(self.settings | {"seed_everything": seed})
         return name, config | {"name": name, "variant": None}
 
 
 def run_hash(settings: dict[str, Any]) -> str:
-    """Ten hexadecimal digits for settings.
+    """The hash of a run's settings: ten hexadecimal digits.
 
-    Defaults are left out, so that a version of this package with a field more finds the runs of the version before. A
-    default that has changed is noticed by comparing with the whole config that each run keeps.
+    The settings leave defaults out, so that a version of this package that adds a field still finds the runs of the
+    version before. A changed default is noticed by comparison with the complete config that each run keeps.
     """
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def compose(program: type[LightningCLI], configs: list[Path], overrides: dict[str, Any], seed: int) -> Composed:
-    """What ``train.py fit`` would run with these config files and overrides, later ones winning.
+    """Composes the config that ``train.py fit`` would run with these config files and overrides; later ones win.
 
     Args:
         program: The class that train.py runs, :class:`thermoebm.cli.train.CLI`.
-        configs: Files.
-        overrides: Values of dotted fields.
-        seed: One to check with.
+        configs: Config files.
+        overrides: Dotted field names and their values.
+        seed: A seed to check the config with.
 
     Raises:
-        StudyError: With train.py's own sentence, if it would refuse.
+        StudyError: If train.py would refuse the config (the message is then train.py's own), or if the run would have
+            no end or keep no checkpoints.
     """
     arguments = ["fit", *(f"--config={path}" for path in configs), f"--seed_everything={seed}"]
     arguments += [f"--{field}={_text(value)}" for field, value in overrides.items()]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each run says its own
+            warnings.simplefilter("ignore")  # each run gives its own warnings
             return _check(program).compose(arguments)
     except SystemExit as refused:
         raise StudyError(said.getvalue().strip().split("error: ")[-1]) from refused
@@ -89,7 +90,7 @@ def _text(value: Any) -> str:
 
 
 class _Check:
-    """Over train.py's class: parses, builds model, data set and callbacks, and stops where it would read data."""
+    """Mixed into train.py's class: parses, builds model, data set and callbacks, and stops before data are read."""
 
     parser: Any
     config: Any
@@ -101,10 +102,10 @@ class _Check:
         self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
 
     def instantiate_classes(self) -> None:
-        """Nothing yet."""
+        """Does nothing; :meth:`compose` builds the classes."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Never."""
+        """Does nothing: no subcommand is run."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
@@ -137,7 +138,7 @@ _checks: dict[type[LightningCLI], _Check] = {}
 
 
 def _check(program: type[LightningCLI]) -> _Check:
-    """Made once for each program: building a parser of some hundred fields takes longer than parsing."""
+    """The checker of a program, made once: building a parser of some hundred fields takes longer than parsing."""
     if program not in _checks:
         with warnings.catch_warnings():
             shown = warnings.formatwarning
@@ -147,7 +148,7 @@ def _check(program: type[LightningCLI]) -> _Check:
 
 
 def _remove(settings: dict[str, Any], field: list[str]) -> None:
-    """Removes a field, and what holds nothing else: a field left at its default leaves no trace either."""
+    """Removes a field, and any section that is then empty, as a field left at its default leaves no section either."""
     if len(field) == 1:
         settings.pop(field[0], None)
     elif isinstance(inner := settings.get(field[0]), dict):

@@ -1,4 +1,4 @@
-"""What a study is made of. (Without the rest of the package: a launcher starts at once and imports no torch.)"""
+"""The parts of a study: cells and runs. (This module imports nothing else of the package, and so no torch.)"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,12 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Runs that differ in their seed only.
+    """Runs that differ only in their seed.
 
     Args:
-        name: For people.
-        group: What it varies: batch, power, num_temperatures, posterior_steps, eta, width, ...
-        composed: Its config, a :class:`thermoebm.study.planning.compose.Composed`.
+        name: A name for readers.
+        group: The setting that the cell varies: batch, power, num_temperatures, posterior_steps, eta, width, ...
+        composed: The config of its runs, a :class:`thermoebm.study.planning.compose.Composed`.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training.
+    """One training run.
 
     Args:
-        study, cell, group, seed: What it is called.
-        hash: Of its config, and the name of its directory.
-        config: The whole of it.
+        study, cell, group, seed: What the run is called in its study.
+        hash: The hash of its config, which is also the name of its directory.
+        config: Its complete config.
     """
 
     study: str
@@ -50,12 +50,12 @@ class Study:
     """A study file, checked.
 
     Args:
-        name: What its folder is called.
-        path: The file.
-        cells: In the file's order.
-        seeds: Of every cell.
-        retries: How often a run that failed is tried again.
-        runs: All, seed by seed, so that a study that is interrupted has whole comparisons.
+        name: The study's name, and by default that of its folder.
+        path: The study file.
+        cells: The cells, in the file's order.
+        seeds: The seeds that every cell is run with.
+        retries: How often a failed run is tried again.
+        runs: All runs, seed by seed, so that an interrupted study has every cell at its first seeds.
     """
 
     name: str

@@ -1,21 +1,21 @@
-"""The study file: base configs, cells of overrides, seeds; read, checked and composed into runs.
+"""Reads and checks a study file (base configs, cells of overrides, seeds) and composes its runs.
 
     name: digits
-    configs: [../digits.yaml]            # of every run; relative to the study file, later ones win
-    set: {trainer.max_epochs: 40}        # overrides of dotted fields, likewise of every run
+    configs: [../digits.yaml]            # for every run; relative to the study file; later ones win
+    set: {trainer.max_epochs: 40}        # overrides of dotted fields, for every run
     seeds: [0, 1, 2]                     # the same for every cell
-    retries: 1                           # of a run that fails
+    retries: 1                           # of each run that fails
     cells:
       - name: vanilla, batch {batch_size}
         group: batch
-        configs: [../mle.yaml]           # on top of the base ones
+        configs: [../mle.yaml]           # on top of the base configs
         grid: {data.init_args.batch_size: [25, 75, 150]}
       - name: ...
         group: width
         set: {model.init_args.generator.init_args.features: 16}
 
-A ``grid`` is a cell for each combination of its values. In a name ``{batch_size}`` stands for the value of the field
-that ends so.
+A ``grid`` makes one cell for each combination of its values. In a cell's name, ``{batch_size}`` stands for the value of
+the field whose last part is ``batch_size``.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from lightning.pytorch.cli import LightningCLI
 from thermoebm.study.planning.compose import compose
 from thermoebm.study.planning.definitions import Cell, Run, Study, StudyError
 
-# What has a place of its own in a study, or is the launcher's to choose.
+# Fields that a cell must not set, and why: another entry of the study sets them, or the launcher does.
 _TAKEN = {
     "seed_everything": "the study's seeds say it",
     "name": "a run is named by its hash",
@@ -44,11 +44,12 @@ def read(path: str | Path, program: type[LightningCLI]) -> Study:
     """Reads a study file and composes its runs.
 
     Args:
-        path: The file.
-        program: The class that train.py runs, :class:`thermoebm.cli.train.CLI`, by whose parser they are composed.
+        path: The study file.
+        program: The class that train.py runs, :class:`thermoebm.cli.train.CLI`; its parser composes the runs.
 
     Raises:
-        StudyError: If something is wrong with it: one sentence with the file's name and the cell's.
+        StudyError: If something is wrong with the file; the message is one sentence that begins with the file's path
+            and names the cell, if one is at fault.
     """
     path = Path(path)
     try:
@@ -112,7 +113,7 @@ def _cells(
     seed: int,
     program: type[LightningCLI],
 ) -> list[Cell]:
-    """The cells of one entry: one, or one for each combination of its grid."""
+    """The cells of one entry: a single cell, or one for each combination of the grid's values."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise StudyError(f"cell {number} has no name; give one.")
     title = f"cell '{entry['name']}'"
@@ -138,7 +139,7 @@ def _cells(
 
 
 def _named(template: str, fields: dict[str, Any], title: str) -> str:
-    """The template with the values of fields in it, each called by the last part of its name."""
+    """Fills in a name's template; a placeholder is the last part of the name of a field that the cell sets."""
     try:
         return template.format_map({name.split(".")[-1]: value for name, value in fields.items()})
     except (KeyError, ValueError, IndexError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What a study's runs compute, in nominal operations: counted before they run."""
+"""The nominal operations of a study's runs, counted before they run."""
 
 import json
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from thermoebm.runs.settings import settings
 from thermoebm.runtime.cost import Flops
 from thermoebm.study.planning.definitions import Cell, Run
 
-# Images in the batch that operations are counted on: they are in proportion to it.
+# Images in the batch that operations are counted on; the count is proportional to the batch size.
 _COUNTED = 2
 
 
 class PerImage(NamedTuple):
-    """Nominal operations for an image."""
+    """Nominal operations per image."""
 
-    plain: float  # a training step without a ladder
-    whole: float  # with one
-    draw: float  # of a gradient
-    ladder: float  # for the evidence, at the validation's temperatures
-    sample: float
+    plain: float  # a training step that does not sample the whole ladder of temperatures
+    whole: float  # a training step that does
+    draw: float  # one draw of the gradient
+    ladder: float  # a ladder for the evidence, at the validation's temperatures
+    sample: float  # one generated sample
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Work:
     """Nominal operations of a run.
 
     Args:
-        steps: Of training.
-        training: Of all of them, as a run logs it in ``cost/flops``.
-        draws: Of the draws of gradients at which variance is measured.
-        chains: Of all other measuring: validation, distances, the evaluation at the end.
+        steps: The number of training steps.
+        training: Operations of all training steps, as a run logs them in ``cost/flops``.
+        draws: Operations of the gradient draws that the variance is estimated from.
+        chains: Operations of all other measurements: validation, distances, the evaluation at the end.
     """
 
     steps: int
@@ -52,21 +52,21 @@ class Work:
 
 
 def posterior_steps(run: Run) -> float:
-    """Langevin steps of one image's posterior chains in all epochs: a run's relative cost, without counting."""
+    """Langevin steps of one image's posterior chains over all epochs: a run's relative cost, without counting FLOPs."""
     varied = settings(run.config)
     temperatures = 1 + int(varied["num_temperatures"] or 0)
     return float(run.config["trainer"]["max_epochs"] * temperatures * int(varied["posterior_steps"] or 1))
 
 
 class Counter:
-    """Counts the operations of a study's runs by running a step of a few images for each kind of model."""
+    """Counts the operations of a study's runs by running, for each kind of model, a step on a few images."""
 
     def __init__(self) -> None:
         self._per_image: dict[str, PerImage] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def work(self, cell: Cell) -> Work:
-        """Of each run of a cell."""
+        """Operations of one run of the cell."""
         config = cell.composed.config
         train, held_out = self.sizes(cell)
         each = self.per_image(cell)
@@ -79,7 +79,7 @@ class Counter:
         validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
         draw = variance["num_batches"] * variance["repetitions"] * batch * each.draw
         samples = fidelity["num_samples"] * each.sample
-        chains = validations * validated * (each.draw + each.ladder) + held_out * each.ladder  # the latter: at the end
+        chains = validations * validated * (each.draw + each.ladder) + held_out * each.ladder  # last term: at the end
         return Work(
             steps,
             batch * (ladders * each.whole + (steps - ladders) * each.plain),
@@ -88,7 +88,7 @@ class Counter:
         )
 
     def sizes(self, cell: Cell) -> tuple[int, int]:
-        """Images to train on and held out; the data are only read if the config does not say."""
+        """The numbers of training and held-out images; the data are read only if the config does not give them."""
         settings = cell.composed.config["data"]["init_args"]
         if settings.get("num_train") and settings.get("num_val"):
             return settings["num_train"], settings["num_val"]
@@ -99,7 +99,7 @@ class Counter:
         return self._sizes[key]
 
     def per_image(self, cell: Cell) -> PerImage:
-        """Cells whose models differ in p and η only cost the same."""
+        """Operations per image, counted once for cells whose models differ only in p and the value of a non-zero η."""
         key = _kind(cell.composed.config["model"])
         if key not in self._per_image:
             self._per_image[key] = _count(cell.composed.model)
@@ -136,7 +136,7 @@ def _count(model: LatentEBM) -> PerImage:
 
 
 def _in_chain_steps(model: LatentEBM, count: Callable[[], float]) -> float:
-    """The count, extrapolated from chains of one step and of two: it is linear in both lengths."""
+    """The count at the model's chain lengths, extrapolated from chains of one and two steps: it is linear in both."""
     kernels = (model.prior_sampler, model.posterior_sampler)
     lengths = [kernel.num_steps for kernel in kernels]
     try:

@@ -1,6 +1,6 @@
-"""How runs are executed: the study's folder, who works on what, on which machine, and what is shown meanwhile.
+"""Executes the runs of a study: its folder on disk, the locks on runs, local and Ray executors, the progress display.
 
-What is done stays done, whatever is killed.
+A finished run stays finished, whichever process is killed.
 """
 
 from thermoebm.runtime import lazy

@@ -1,4 +1,4 @@
-"""How a study stands, for people: a table that is redrawn on a terminal, and elsewhere a line for each change."""
+"""Shows the progress of a study: a table that is redrawn on a terminal; elsewhere a line for each change."""
 
 import shutil
 import sys
@@ -18,14 +18,14 @@ _REDRAW = 1.0
 
 
 class Board:
-    """What a launcher tells of its runs.
+    """Shows the progress of a launcher's runs.
 
     Args:
         study: The study.
         output: Its folder.
-        slots: Runs at a time.
-        cost: A run's relative cost, for the time left.
-        stream: Where it is shown.
+        slots: The number of runs at a time.
+        cost: Gives a run's relative cost, from which the time left is estimated.
+        stream: The stream that progress is written to.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Board:
         self.cost = cost
         self.stream = stream
         self.finished: set[Run] = set()
-        self.running: dict[Run, float] = {}  # since when
+        self.running: dict[Run, float] = {}  # the start of each running run, by time.monotonic()
         self.failed: dict[Run, str] = {}
         self._notes: list[str] = []
         self._waited_for: set[Run] = set()
         self._lines = 0
         self._drawn = 0.0
 
-    # What happens
+    # Events that the launcher reports
 
     def started(self, run: Run) -> None:
         self.running[run] = time.monotonic()
@@ -75,10 +75,10 @@ class Board:
             self._waited_for.add(run)
             self._say(f"{run}: another process works on it; it is looked at again later")
 
-    # What is seen
+    # Display
 
     def show(self, last: bool = False) -> None:
-        """Redraws the table on a terminal, from time to time; elsewhere shows what has changed."""
+        """On a terminal, redraws the table from time to time; elsewhere, prints what has changed."""
         if not self.stream.isatty():
             notes, self._notes = self._notes, []
             for note in notes:
@@ -100,7 +100,7 @@ class Board:
         self.stream.flush()
 
     def summary(self) -> str:
-        """Counts, and the time left."""
+        """How many runs are done, running and failed, and the estimated time left, in one line."""
         parts = [f"{len(self.finished)} of {len(self.study.runs)} runs done", f"{len(self.running)} running"]
         parts.append(f"{len(self.failed)} failed")
         left = self.seconds_left()
@@ -109,7 +109,7 @@ class Board:
         return f"{self.study.name}: {', '.join(parts)}"
 
     def seconds_left(self) -> float | None:
-        """From what finished runs took: those of the same cell, else by cost; None before the first has finished."""
+        """Estimated from what finished runs of the same cell took, else by cost; None before any run has finished."""
         taken = {run: seconds for run in self.finished if (seconds := seconds_of(self._place(run)))}
         if not taken:
             return None
@@ -137,7 +137,10 @@ class Board:
 
 
 def _line(costs: list[float], seconds: list[float]) -> Callable[[float], float]:
-    """The straight line of seconds in cost that fits best; through the origin where one falls or starts below it."""
+    """The least-squares line of seconds against cost.
+
+    If all costs are equal, or if slope or intercept is negative, it is a line through the origin instead.
+    """
     if len(set(costs)) > 1:
         slope, start = linear_regression(costs, seconds)
         if slope >= 0 and start >= 0:
@@ -146,7 +149,7 @@ def _line(costs: list[float], seconds: list[float]) -> Callable[[float], float]:
 
 
 def status(study: Study, output: Path) -> list[str]:
-    """How each cell stands, in lines."""
+    """A table of how many runs of each cell are in which state, then a line for each failed or running run."""
     counts = {cell.name: Counter[str]() for cell in study.cells}
     told = []
     for run in study.runs:
@@ -166,7 +169,7 @@ def status(study: Study, output: Path) -> list[str]:
 
 
 def state_of(place: Path) -> tuple[str, str]:
-    """A run's state, and why it failed if it did; a damaged directory is a failure."""
+    """A run's state, and if it failed, the reason; a damaged directory counts as a failure."""
     try:
         state = folder.state(place)
         reason = str((folder.read(place / "FAILED") or {}).get("reason", "")) if state == folder.FAILED else ""
@@ -177,7 +180,7 @@ def state_of(place: Path) -> tuple[str, str]:
 
 
 def seconds_of(place: Path) -> float | None:
-    """What a finished run took over all attempts."""
+    """Seconds that a finished run took over all attempts; None if unknown."""
     try:
         seconds = (folder.read(place / "DONE") or {}).get("seconds")
     except folder.Damaged:
@@ -186,7 +189,7 @@ def seconds_of(place: Path) -> float | None:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines with columns: the first to the left, the others to the right."""
+    """Formats rows as lines with aligned columns: the first is left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "   ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))

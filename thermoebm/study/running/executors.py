@@ -10,17 +10,17 @@ from pathlib import Path
 from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.running.workers import WORKER, Executor, command, cores, environment
 
-# Seconds that a worker has to end by itself when it is told to.
+# Seconds that a worker has to end by itself after SIGTERM, before SIGKILL.
 _PATIENCE = 10
 
 
 class Local:
-    """Some workers at a time on this machine.
+    """Runs workers on this machine, a fixed number at a time.
 
     Args:
-        jobs: How many; None: one for each GPU, or without any as many as cores divided by threads.
-        threads: Of each worker; None: the cores divided among the workers.
-        program: What executes a run.
+        jobs: The number of workers at a time; None: one for each GPU, or without GPUs the cores divided by ``threads``.
+        threads: CPU threads of each worker; None: the cores divided among the workers.
+        program: The command that executes a run.
 
     Raises:
         StudyError: If a number is below 1.
@@ -49,7 +49,7 @@ class Local:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # Ctrl-C in a terminal is for the launcher, which tells the others
+                    start_new_session=True,  # Ctrl-C reaches only the launcher, which ends the workers
                 )
         except OSError:
             self._free.append(slot)
@@ -81,7 +81,7 @@ def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named == "":
         return []
@@ -94,7 +94,7 @@ def _gpus() -> list[str]:
 def choose(
     name: str, jobs: int | None, threads: int | None, address: str | None = None, gpus: float | None = None
 ) -> Executor:
-    """The executor of that name."""
+    """The executor of this name, ``local`` or ``ray``."""
     if name == "local":
         return Local(jobs, threads)
     from thermoebm.study.running.ray_executor import Ray

@@ -1,6 +1,6 @@
-"""What lies in a study's folder, and in each run's: markers that are written in one piece, and who works on what.
+"""The layout of a study's folder: each run's directory, its status files (written atomically) and its lock.
 
-STUDY/study.yaml, plan.json, runs/HASH/{run.json, config.yaml, log.txt, attempts.json, 0/, test/, DONE or FAILED}
+STUDY/study.yaml, plan.json, runs/HASH/{run.json, config.yaml, log.txt, attempts.json, lock, 0/, test/, DONE or FAILED}
 """
 
 import contextlib
@@ -24,14 +24,14 @@ DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
 
 
 class Damaged(ValueError):
-    """A file of a run cannot be read; the message is one sentence with what to do."""
+    """A file of a run cannot be read; the message is one sentence that says what to do."""
 
 
 def state(run: Path) -> str:
-    """``done``, ``running``, ``failed`` or ``missing``, which is also what was interrupted.
+    """The run's state: ``done``, ``running``, ``failed`` or ``missing``; an interrupted run is ``missing`` too.
 
     Raises:
-        Damaged: If a marker is there and cannot be read.
+        Damaged: If DONE or FAILED exists but cannot be read.
     """
     if read(run / "DONE") is not None:
         return DONE
@@ -41,10 +41,10 @@ def state(run: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """What a JSON file holds; None if there is none.
+    """The content of a JSON file; None if there is no such file.
 
     Raises:
-        Damaged: If it holds no JSON object.
+        Damaged: If the file cannot be read or holds no JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -58,27 +58,28 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON in one piece; see :func:`thermoebm.runtime.files.replacing`."""
+    """Writes a JSON file atomically; see :func:`thermoebm.runtime.files.replacing`."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def now() -> str:
-    """The time, ISO 8601."""
+    """The current time in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-# Who works on a run
+# The lock on a run
 
 
 @contextlib.contextmanager
 def locked(run: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Whether this process has the run to itself while inside.
+    """Holds the run's lock within the block; yields whether this process got it.
 
-    The lock goes with its process, however that ends. It holds between machines if their shared file system has locks.
+    The lock is released when its process ends, in whatever way. It works across machines if their shared file system
+    supports locks.
 
     Args:
         run: The run's directory.
-        patience: Seconds to wait for another process to end.
+        patience: Seconds to wait for another process to release the lock.
     """
     with (run / "lock").open("ab") as file:
         until = time.monotonic() + patience
@@ -88,7 +89,7 @@ def locked(run: Path, patience: float = 0.0) -> Iterator[bool]:
 
 
 def is_locked(run: Path) -> bool:
-    """Whether a process works on the run."""
+    """Whether a process is working on the run."""
     try:
         with (run / "lock").open("rb") as file:
             return not _lock(file, shared=True)
@@ -112,14 +113,15 @@ def _lock(file: BinaryIO | Any, shared: bool = False) -> bool:
 
 
 def trained(run: Path, *proofs: str) -> Path | None:
-    """The folder that train.py made last: the highest-numbered one that has the first of the proofs that any has.
+    """The folder that train.py made last, as shown by the files in it.
 
     Args:
         run: The run's directory.
-        proofs: Names of files; none given: a checkpoint, else metrics, else that there is a folder.
+        proofs: File names, in order of preference; none given: the last checkpoint, else metrics.csv, else the folder
+            itself.
 
     Returns:
-        Its path, or None if there is none.
+        The highest-numbered folder with the first of these files that any folder has; None if there is none.
     """
     numbered = sorted((path for path in run.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
     for proof in proofs or ("checkpoints/last.ckpt", "metrics.csv", "."):
@@ -129,13 +131,13 @@ def trained(run: Path, *proofs: str) -> Path | None:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The last checkpoint of a run's training, if there is one."""
+    """The last checkpoint of a run's training, or None."""
     place = trained(run, "checkpoints/last.ckpt")
     return None if place is None else place / "checkpoints" / "last.ckpt"
 
 
 def epochs_done(run: Path) -> int:
-    """Epochs that the newest training folder has logged, from the end of its metrics.csv."""
+    """The epoch, counted from 0, in the last line of the newest training folder's metrics.csv; 0 if there is none."""
     place = trained(run, "metrics.csv")
     if place is None:
         return 0
@@ -147,7 +149,7 @@ def epochs_done(run: Path) -> int:
 
 
 def reason(run: Path) -> str:
-    """The last ``error:`` line of a run's log."""
+    """Why the last attempt failed: the last ``error:`` line of the run's log, if the attempt wrote one."""
     with contextlib.suppress(OSError):
         lines = (run / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         for line in reversed(lines):

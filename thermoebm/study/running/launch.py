@@ -1,4 +1,4 @@
-"""Runs a study: what is missing is started, what fails is tried again, what is done stays."""
+"""Runs a study: starts missing runs, tries failed runs again and leaves finished ones alone."""
 
 import contextlib
 import signal
@@ -14,18 +14,18 @@ from thermoebm.study.running.board import Board
 from thermoebm.study.running.executors import Executor
 from thermoebm.study.running.worker import BUSY, DAMAGED
 
-# Seconds between two looks at the workers, and before another look at a run that another launcher has.
+# Seconds between two looks at the workers, and before another look at a run that another process is working on.
 _LOOK, _LOOK_AGAIN = 0.2, 5.0
 
 
 class Launcher:
-    """Brings every run of a study to its end, as far as that goes.
+    """Takes every run of a study to its end, as far as possible.
 
     Args:
         study: The study.
-        output: Its folder, prepared.
-        executor: What executes runs.
-        board: What is shown of it.
+        output: Its folder, already prepared.
+        executor: Executes the runs.
+        board: Shows the progress.
     """
 
     def __init__(self, study: Study, output: Path, executor: Executor, board: Board) -> None:
@@ -57,7 +57,7 @@ class Launcher:
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C and a request to end are noticed between two looks."""
+        """Within the block, SIGINT (Ctrl-C) and SIGTERM are only recorded; the loop of :meth:`run` then ends."""
 
         def stop(number: int, frame: object) -> None:
             self._stopped_by = number
@@ -70,7 +70,7 @@ class Launcher:
                 signal.signal(number, handler)
 
     def _start(self) -> None:
-        """Fills free places with what waits; runs that are done, or are another launcher's, do not take one."""
+        """Fills free slots with waiting runs; runs that are done, or that another process works on, take no slot."""
         for _ in range(len(self._waiting)):
             if len(self._running) >= self.executor.slots:
                 return
@@ -114,7 +114,7 @@ class Launcher:
 
     @contextlib.contextmanager
     def _failing(self, run: Run) -> Iterator[None]:
-        """A run whose directory is damaged or cannot be written fails, and the others go on."""
+        """Within the block, a damaged or unwritable directory makes the run fail, and the other runs go on."""
         try:
             yield
         except (folder.Damaged, OSError) as error:

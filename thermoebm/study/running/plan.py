@@ -1,4 +1,4 @@
-"""What a study will cost before it runs: operations, counted; and seconds, from a short probe of this machine."""
+"""Predicts what a study will cost: its operations, by counting; its time, from a short probe of this machine."""
 
 import time
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from thermoebm.study.planning.work import Counter, Work
 from thermoebm.study.running import board, folder
 from thermoebm.study.running.executors import Local
 
-# Steps that are timed, and the most operations of one: a larger batch is timed by a part of it.
+# The number of steps that are timed, and the most operations of one: of a larger batch only a part is timed.
 _TIMED, _MOST_FLOPS = 5, 1e10
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What this machine does.
+    """How fast this machine is.
 
     Args:
-        overhead: Seconds of a step besides its operations.
-        per_flop: Seconds for an operation of a step.
-        per_flop_measuring: Likewise in measurements, which run uncompiled.
-        start_up: Seconds of a run before its first step, compilation included.
+        overhead: Seconds that a step takes besides its operations.
+        per_flop: Seconds per operation of a training step.
+        per_flop_measuring: Seconds per operation of a measurement; these run uncompiled.
+        start_up: Seconds that a run takes before its first step, compilation included.
     """
 
     overhead: float
@@ -39,18 +39,18 @@ class Speed:
     start_up: float
 
     def seconds(self, work: Work) -> float:
-        """Of a run."""
+        """Estimated duration of a run."""
         steps = work.steps * (1 + work.draws / work.training)
         computing = (work.training + work.draws) * self.per_flop + work.chains * self.per_flop_measuring
         return self.start_up + steps * self.overhead + computing
 
 
 def probe(cells: list[Cell], works: list[Work], importing: float) -> Speed:
-    """Times some training steps of the cells that cost least and most for a step, and chains as in measurements.
+    """Times a few training steps, and chains as in measurements, of the cells whose steps cost least and most.
 
     Args:
-        cells: Of a study.
-        works: What each costs.
+        cells: The cells of a study.
+        works: The operations of a run of each cell.
         importing: Seconds that importing the program takes.
     """
     order = sorted(range(len(cells)), key=lambda i: works[i].training / works[i].steps)
@@ -101,11 +101,11 @@ def _time(cell: Cell, work: Work) -> _Timed:
     return _Timed(flops * part / batch, each, max(0.0, first - each), measuring)
 
 
-# What is printed
+# The printed plan
 
 
 def plan(study: Study, output: Path, jobs: int | None, threads_each: int | None, importing: float) -> list[str]:
-    """Lines: a row for each run, and what all of them cost."""
+    """The plan as lines of text: a row for each run, then the cost of all runs together."""
     counter, executor = Counter(), Local(jobs, threads_each)
     works = {cell.name: counter.work(cell) for cell in study.cells}
     places = {run: output / "runs" / run.hash for run in study.runs}

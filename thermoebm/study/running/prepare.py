@@ -1,4 +1,4 @@
-"""A study's folder before anything runs, and in what its file differs from the runs that are there already."""
+"""Prepares a study's folder before anything runs, and tells how the study file differs from the existing runs."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ from thermoebm.study.running import folder
 
 
 def prepare(study: Study, output: Path) -> None:
-    """Makes a directory for each run, with its config; nothing that is there changes, but what a run is called.
+    """Makes a directory with its config for each run; of an existing run, only the names are updated.
 
     Raises:
         StudyError: If the folder cannot be written.
@@ -28,7 +28,7 @@ def prepare(study: Study, output: Path) -> None:
         for run in study.runs:
             place = output / "runs" / run.hash
             place.mkdir(exist_ok=True)
-            with contextlib.suppress(folder.Damaged):  # told when its turn comes
+            with contextlib.suppress(folder.Damaged):  # reported when the launcher comes to this run
                 _describe(run, place, commit)
         wanted = [{"run": run.hash, "cell": run.cell, "group": run.group, "seed": run.seed} for run in study.runs]
         folder.write(output / "plan.json", {"study": study.name, "runs": wanted})
@@ -38,7 +38,7 @@ def prepare(study: Study, output: Path) -> None:
 
 
 def _keep(path: Path, output: Path) -> None:
-    """Keeps the study file of today as study.yaml, and what that was before as study-1.yaml, study-2.yaml, ..."""
+    """Keeps the current study file as study.yaml; an earlier version is renamed to study-1.yaml, study-2.yaml, ..."""
     kept, today = output / "study.yaml", path.read_text(encoding="utf-8")
     if kept.exists():
         if kept.read_text(encoding="utf-8", errors="replace") == today:
@@ -49,7 +49,7 @@ def _keep(path: Path, output: Path) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes words that train.py's parser would take for a number and PyYAML would not, such as the hash 2065760e61."""
+    """Quotes strings that train.py's parser takes for a number but PyYAML does not, such as the hash 2065760e61."""
 
 
 _FLOAT = re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$")
@@ -69,7 +69,7 @@ def _describe(run: Run, place: Path, commit: str | None) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of this package's source, with a + if files differ from it; None where there is no git."""
+    """The commit of this package's source, with a + if files differ from it; None without git or a repository."""
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         git = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         told = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
@@ -78,13 +78,13 @@ def _commit() -> str | None:
 
 
 def strays(study: Study, output: Path) -> list[Path]:
-    """Directories of runs that are not in the study (any more)."""
+    """Directories of runs that are not, or no longer, in the study."""
     wanted = {run.hash for run in study.runs}
     return sorted(place for place in (output / "runs").glob("*") if place.is_dir() and place.name not in wanted)
 
 
 def difference(study: Study, output: Path) -> list[str]:
-    """In sentences, how the study differs from what was run before."""
+    """How the study differs from what was run before, in sentences."""
     if not (output / "plan.json").exists():
         return []
     known = {place.name: place for place in (output / "runs").glob("*") if place.is_dir()}
@@ -106,7 +106,7 @@ def difference(study: Study, output: Path) -> list[str]:
 
 
 def cell_of(place: Path) -> str:
-    """What a run's directory says that it is."""
+    """The cell that a run's directory says it belongs to, or ``?``."""
     with contextlib.suppress(folder.Damaged):
         return str((folder.read(place / "run.json") or {}).get("cell", "?"))
     return "?"
@@ -118,7 +118,7 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 
 def _changed(run: Run, place: Path) -> str:
-    """The first field that the run's directory holds with another value; empty if there is none."""
+    """A field whose value differs from that in the run's directory, with both values; empty if there is none."""
     with contextlib.suppress(folder.Damaged):
         before, after = (
             _flat(config) for config in ((folder.read(place / "run.json") or {}).get("config"), run.config)

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster, or on a cluster of this machine alone; the study's folder is one that all nodes share."""
+"""Executes runs on a Ray cluster, or on a cluster of this machine alone; all nodes must share the study's folder."""
 
 import contextlib
 import logging
@@ -10,24 +10,26 @@ from typing import Any
 from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.running.workers import WORKER, cores, environment
 
-# How often Ray starts a run anew whose node was lost: a loss is not the run's fault, and it resumes where it was.
+# How often Ray restarts a run whose node was lost: the loss is not the run's fault, and the run resumes.
 _LOSSES = 20
-# Seconds that workers have to end by themselves, and between two looks at what the cluster has.
+# Seconds that workers have to end by themselves, and seconds between two looks at the cluster's resources.
 _PATIENCE, _LOOK = 15, 5.0
 
 
 class Ray:
-    """As many workers as the cluster has room for.
+    """Runs as many workers as the cluster has room for.
 
     Args:
-        jobs: At most so many at once; None: as many as there is room for.
-        threads: CPUs of each; None: the CPUs divided by the GPUs, or 1 without any.
-        address: Of a cluster that runs (``auto``: the one of this machine or $RAY_ADDRESS); None: one is started here.
-        gpus: GPUs of each worker, also a part of one; None: 1 if the cluster has any.
-        program: What executes a run.
+        jobs: The most workers at a time; None: as many as there is room for.
+        threads: CPUs of each worker; None: its share of the CPUs, in proportion to its GPUs, or 1 without GPUs.
+        address: Address of a running cluster (``auto``: that of this machine or $RAY_ADDRESS); None: one is started
+            here.
+        gpus: GPUs of each worker, which may be a fraction; None: 1 if the cluster has any.
+        program: The command that executes a run.
 
     Raises:
-        StudyError: If Ray is not installed, the cluster is not there or too small for a run.
+        StudyError: If a number is out of range, Ray is not installed, or the cluster cannot be reached or is too small
+            for a run.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Ray:
 
     @property
     def slots(self) -> int:
-        """What the cluster has room for just now: nodes come and go."""
+        """How many workers the cluster has room for now, at most ``jobs``; this changes as nodes join and leave."""
         if time.monotonic() > self._looked + _LOOK:
             self._resources()
         return max(1, min(self.jobs or self._room(), self._room()))
@@ -112,7 +114,7 @@ class Ray:
 
 
 def _task() -> Any:
-    """A function that Ray sends by value: a node needs nothing of this package to start it."""
+    """The function that starts a worker; Ray sends it by value, so that a node can call it without this package."""
 
     def work(arguments: list[str], log: str, folder: str, variables: dict[str, str]) -> int:
         import os

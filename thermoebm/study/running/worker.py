@@ -1,7 +1,7 @@
-"""One run, in a process of its own: train (or go on), evaluate on test images, and only then say DONE.
+"""One run in its own process: train (or resume), evaluate on test images, and only then write DONE.
 
-Started by an executor as ``python -m thermoebm.cli.worker RUN_DIRECTORY``. Exit status: 0 done, :data:`BUSY`,
-:data:`DAMAGED`, anything else a failure whose last ``error:`` line says why.
+Started by an executor as ``python -m thermoebm.cli.worker RUN_DIRECTORY``. The exit status is 0 (done),
+:data:`BUSY`, :data:`DAMAGED`, or anything else for a failure; the last ``error:`` line of the log then says why.
 """
 
 import argparse
@@ -19,24 +19,24 @@ from typing import Any
 
 from thermoebm.study.running import folder
 
-#: A program, given its arguments.
+#: A program, called with its command-line arguments.
 Program = Callable[[list[str]], object]
 
-#: Exit status: another process works on the run.
+#: Exit status: another process is working on the run.
 BUSY = 75
-#: Exit status: the run's directory is damaged, so that trying again is of no use.
+#: Exit status: the run's directory is damaged, so that another attempt would fail too.
 DAMAGED = 65
 
-# Seconds to wait for a process that is about to end, such as one whose launcher was killed.
+# Seconds to wait for the run's lock: its holder may be about to end, such as a worker whose launcher was killed.
 _PATIENCE = 10
 
 
 def main(train: Program, evaluate: Program, arguments: list[str] | None = None) -> int:
-    """Does what is left of a run.
+    """Does what remains of a run.
 
     Args:
-        train, evaluate: train.py and evaluate.py, each given its arguments.
-        arguments: The worker's own; None: the command line's.
+        train, evaluate: The programs train.py and evaluate.py.
+        arguments: The worker's own arguments; None: those of the command line.
 
     Returns:
         The exit status.
@@ -80,7 +80,7 @@ def _attempt(run: Path, threads: int, train: Program, evaluate: Program) -> None
 
 
 def _attempts(run: Path) -> list[dict[str, float]]:
-    """Earlier attempts; one that was killed ended when it last wrote something."""
+    """Earlier attempts; one that was killed is taken to have ended when it last wrote to its log or attempts.json."""
     attempts: list[dict[str, float]] = (folder.read(run / "attempts.json") or {}).get("attempts", [])
     for attempt in attempts:
         written = [path.stat().st_mtime for path in (run / "log.txt", run / "attempts.json") if path.exists()]
@@ -89,7 +89,7 @@ def _attempts(run: Path) -> list[dict[str, float]]:
 
 
 def _describe(run: Path) -> dict[str, Any]:
-    """Adds to run.json what only this process knows: device and versions."""
+    """Adds device and versions to run.json, which only this process knows, and returns its content."""
     import lightning
     import torch
 
@@ -112,7 +112,7 @@ def _describe(run: Path) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What the processor is called, as far as the system says."""
+    """The processor's name, as far as the system gives it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -121,7 +121,7 @@ def _processor() -> str:
 
 
 def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
-    """train.py fit, from the last checkpoint if there is one; returns the checkpoint that it leaves."""
+    """Runs train.py fit, from the last checkpoint if there is one; returns the checkpoint at the end of training."""
     from thermoebm.runs import checkpoints
 
     arguments = ["fit", f"--config={run / 'config.yaml'}", f"--runs={run.parent}", f"--threads={threads}"]
@@ -143,7 +143,7 @@ def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
 
 
 def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
-    """evaluate.py on test images, with the features and the number of samples of the training's own measurements."""
+    """Runs evaluate.py on test images, with the feature extractor and sample size that training measures with."""
     fidelity, data = config["fidelity"], config["data"]["init_args"]
     arguments = ["--checkpoint", checkpoint, "--output", run / "test", "--split", "test", "--gradient_variance"]
     arguments += ["--num_samples", fidelity["num_samples"], "--extractor", fidelity["extractor"]]
@@ -155,10 +155,10 @@ def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, 
 
 
 def _die_with(parent: int) -> None:
-    """Has this process killed when its parent dies, so that no run goes on unwatched (Linux; elsewhere it ends by
-    itself, and until then its lock keeps others off the run)."""
+    """Has the system kill this process when its parent dies, so that no run goes on unwatched. This works on Linux;
+    elsewhere the process goes on to its end, and until then its lock keeps others off the run."""
     if not parent or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it died before
+    if os.getppid() != parent:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGKILL)

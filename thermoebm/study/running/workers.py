@@ -1,29 +1,29 @@
-"""What an executor starts, wherever that is: a worker's command line, threads and environment."""
+"""What every executor needs to start a worker: its command line, threads and environment."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-#: What executes a run, its directory and options to follow.
+#: The command that executes a run; the run's directory and options are appended to it.
 WORKER = (sys.executable, "-m", "thermoebm.cli.worker")
 
 
 class Executor(Protocol):
-    """Runs workers; none of its methods waits for one, but for :meth:`close`."""
+    """Runs workers; only :meth:`close` waits for a worker to end."""
 
     @property
     def slots(self) -> int:
-        """How many at once."""
+        """The number of workers that may run at a time."""
 
     def start(self, run: Path) -> Any:
-        """Starts a worker and returns a handle of it."""
+        """Starts a worker on a run's directory and returns a handle to it."""
 
     def poll(self, handle: Any) -> int | None:
         """The worker's exit status, or None while it runs."""
 
     def close(self) -> None:
-        """Ends the workers that still run."""
+        """Ends the workers that are still running."""
 
 
 def cores() -> int:
@@ -37,6 +37,6 @@ def command(program: tuple[str, ...], run: Path, threads: int) -> list[str]:
 
 
 def environment(threads: int, **more: str) -> dict[str, str]:
-    """A worker's environment: so many threads for every library, and none to compile in."""
+    """A worker's environment: so many threads for each numerical library and for compilation, and unbuffered output."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
     return os.environ | dict.fromkeys(names, str(threads)) | {"PYTHONUNBUFFERED": "1"} | more
