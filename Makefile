@@ -11,10 +11,10 @@ BIN = .venv/bin
 STAMP = .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train study bench test lint format clean
+.PHONY: help venv train study bench test test-slow lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP)  ## make or update .venv (PYTHON= chooses the interpreter)
 
@@ -41,8 +41,11 @@ train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)
 study: $(STAMP)  ## run the study of the digits and make its page (ARGS= goes to python -m thermoebm.study run)
 	$(BIN)/python -m thermoebm.study run configs/study/digits.yaml $(ARGS)
 
-test: $(STAMP)  ## run the tests, a process on each core (ARGS= goes to pytest)
-	$(BIN)/python -m pytest -n logical --dist worksteal $(ARGS)
+test: $(STAMP)  ## run the tests but those that take minutes, a process on each core (ARGS= goes to pytest)
+	$(BIN)/python -m pytest -n logical --dist worksteal -m "not slow" $(ARGS)
+
+test-slow: $(STAMP)  ## run the tests that take minutes: trainings to their end (ARGS= goes to pytest)
+	$(BIN)/python -m pytest -n logical --dist worksteal -m slow $(ARGS)
 
 bench: $(STAMP)  ## measure speed, precision and loading (ARGS= goes to python -m benchmarks)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -101,6 +101,16 @@ def test_a_folder_says_in_two_sentences_what_it_is_and_hands_out_its_names(packa
     assert not hasattr(module, "nothing_of_that_name")
 
 
+def test_the_page_on_the_architecture_lists_the_folders_in_this_order():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## The folders")[2].partition("\n## ")[0]
+    listed = []
+    for row in re.findall(r"^\| `.*$", table, re.MULTILINE):
+        folder, lives = (re.findall(r"`(\w+)(?:/|\.py)`", cell) for cell in row.split("|")[1:3])
+        listed += [f"study.{part}" for part in lives] if folder == ["study"] else folder
+    assert listed == ORDER
+
+
 def test_tests_stand_in_the_folders_of_the_package():
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(folders) > 15

@@ -2,13 +2,13 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from tests import ROOT
 from tests.cli.test_train import SHORT, cli
 from tests.study.runs import CONFIG, NETWORK, contents, evaluated, make, metrics
 from thermoebm.cli.study import main
@@ -144,7 +144,7 @@ def test_only_the_runs_that_the_study_now_wants_are_collected(tmp_path, capsys):
 def test_the_command_checks_the_claims_on_what_it_collects(tmp_path, capsys):
     for name, seed in (("aa", 1), ("bb", 2)):
         make(tmp_path, name, seed=seed)
-    study = Path(__file__).parents[3] / "configs" / "study" / "mnist.yaml"
+    study = ROOT / "tests" / "kept" / "study.yaml"
     assert main(["claims", str(study), "--output", str(tmp_path)]) == 0
     claims = pd.read_csv(tmp_path / "claims.csv")
     assert {"batch-variance", "quadratic"} <= set(claims["claim"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import ROOT
 from thermoebm.cli.study import main
 from thermoebm.cli.train import CLI
 from thermoebm.study.planning.compose import compose
@@ -15,7 +16,7 @@ from thermoebm.study.planning.file import read
 from thermoebm.study.planning.work import Work, posterior_steps
 from thermoebm.study.running import folder, plan, prepare
 
-CONFIGS = Path(__file__).parents[3] / "configs"
+CONFIGS = ROOT / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
 BATCH = "data.init_args.batch_size"
 STUDY = {
