@@ -118,12 +118,12 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 
 def _changed(run: Run, place: Path) -> str:
-    """A field whose value differs from that in the run's directory, with both values; empty if there is none."""
+    """The first field, by name, that has another value in the run's directory, with both values; empty if none has."""
     with contextlib.suppress(folder.Damaged):
         before, after = (
             _flat(config) for config in ((folder.read(place / "run.json") or {}).get("config"), run.config)
         )
-        for field in before.keys() & after.keys() - set(WITHOUT_EFFECT):
+        for field in sorted(before.keys() & after.keys() - set(WITHOUT_EFFECT)):
             if before[field] != after[field]:
                 return f"{field} {before[field]}, now {after[field]},"
     return ""
