@@ -1,9 +1,9 @@
 """As fast as the hardware allows? python -m benchmarks [--only prior,posterior,training,growth]
 
-Every figure is a median over repeats, with quartiles; contestants and the machine's own limits (a large matrix product
-in each precision, a large copy) take turns, and ratios are taken within a turn. FLOPs are nominal, as FlopCounterMode
-counts. Every chain is compared with that of a plain loop on the same noise: the exit status is 1 if one disagrees, or
-could not be run.
+Every figure is a median over repeats, with quartiles. Contestants and the machine's own limits (a large matrix product
+in each precision, a large copy) are timed in turn, and ratios are taken within a round. FLOPs are nominal, as counted
+by FlopCounterMode. Every chain is compared with that of a plain loop on the same noise: the exit status is 1 if one
+disagrees, or cannot be run.
 """
 
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
@@ -32,15 +32,15 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
 }
 
 
-# What a section measures on a CPU unless networks are named: a training step of larger ones takes up to minutes.
+# Networks that a section measures on a CPU by default: a training step of a larger one takes up to minutes.
 ON_CPU = {"training": ("digits",)}
 
 
 def chosen(text: str, offered: Sequence[str], name: str) -> tuple[str, ...]:
-    """What a comma-separated argument names, in the order in which it is offered.
+    """The options that a comma-separated argument names, in the order in which they are offered.
 
     Raises:
-        SystemExit: If it names something else.
+        SystemExit: If it names an unknown option.
     """
     asked = [part.strip() for part in text.split(",")]
     if unknown := [part for part in asked if part not in offered]:
@@ -53,7 +53,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     quick = arguments.quick
     every = {"ways": ways(device), "precisions": precisions(device), "networks": tuple(NETWORKS)}
     default = {
-        # Compiling takes seconds, and is the same program on toy sizes.
+        # Compiling takes seconds even at toy sizes: the program is the same.
         "ways": ("eager",) if quick else every["ways"],
         "precisions": every["precisions"],
         "networks": ("digits",) if quick else every["networks"],
@@ -86,12 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = 0
     for section in sections:
         fewer = section in ON_CPU and settings.device.type == "cpu" and not arguments.networks
-        # Past the limit what was to be compiled would run uncompiled.
+        # Past the limit, compiled contestants would run uncompiled.
         with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
             for group in SECTIONS[section](replace(settings, networks=ON_CPU[section]) if fewer else settings):
                 print(report.markdown(group), flush=True)
                 groups.append(group)
-                report.write(arguments.json, facts, groups)  # what was measured is kept, whatever comes
+                report.write(arguments.json, facts, groups)  # keeps the results if a later section fails
     rows = [(group.title, row) for group in groups for row in group.rows]
     for sentence, titles in {
         "Disagrees with the peer": [title for title, row in rows if not row.get("agrees", True)],

@@ -17,9 +17,9 @@ from thermoebm.runtime.threads import threads
 PEER = "peer"
 # Way to run a chain -> the model's field `compile`.
 COMPILE: dict[str, Literal["off", "on", "graph"]] = {"eager": "off", "compiled": "on", "graph": "graph"}
-# How far ours may be from the peer, as a share of what the scores moved the chain. In float32 a step moves z by about
-# s = 0.01 and rounds it to 1e-7, a share of 1e-5 at each step; bfloat16 rounds the score itself to 1e-2. A wrong
-# temperature, sign or factor makes a difference of order 1.
+# Largest accepted distance of our chain from the peer's, as a share of the displacement by the scores. In float32 a
+# step moves z by about s = 0.01 and rounds it to 1e-7, a share of 1e-5 at each step; bfloat16 rounds the score itself
+# to 1e-2. A wrong temperature, sign or factor makes a difference of order 1.
 TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 
 
@@ -29,8 +29,8 @@ class Contestant(NamedTuple):
     Args:
         way: ``eager``, ``compiled``, ``graph`` (compiled steps, replayed as CUDA graphs) or ``peer``.
         precision: See :func:`benchmarks.measure.precision`.
-        threads: Of the CPU.
-        chunk: Temperatures side by side; 1 for the prior chain and for the peer.
+        threads: Number of CPU threads.
+        chunk: Temperatures sampled side by side; 1 for the prior chain and for the peer.
     """
 
     way: str
@@ -44,10 +44,10 @@ class Chain:
     """A chain that is run in several ways.
 
     Args:
-        section, title: Where its figures go.
+        section, title: Section and title of the table of its figures.
         temperatures, steps: T and K.
-        flops: Of one step at all temperatures.
-        undriven: Where it would end if the scores were zero (T, B, d) or (B, d).
+        flops: Nominal FLOPs of one step at all temperatures.
+        undriven: End of the chain if the scores were zero, (T, B, d) or (B, d).
     """
 
     section: str
@@ -85,9 +85,9 @@ def prior(settings: Settings) -> Iterator[Group]:
 
 
 def posterior(settings: Settings) -> Iterator[Group]:
-    """One temperature, and the whole ladder above t = 0, where no generator is needed; chains of 20 and of 40 steps.
+    """Chains of 20 and 40 steps at one temperature, and on the whole ladder above t = 0, which needs no generator.
 
-    Where so many steps take too long, there are fewer: figures are per step.
+    If so many steps take too long, chains are shorter; figures are per step.
     """
     batch = 4 if settings.quick else BATCH
     for name in settings.networks:
@@ -101,12 +101,12 @@ def posterior(settings: Settings) -> Iterator[Group]:
 
 
 def affordable(flops: float, settings: Settings) -> int:
-    """Steps of a chain that take about a twentieth of a group's time, so that all contestants have their rounds."""
+    """Number of steps that take about a twentieth of a group's time, so that all contestants get their rounds."""
     return max(1, int(settings.effort.seconds / 20 / seconds(flops, settings)))
 
 
 def seconds(flops: float, settings: Settings) -> float:
-    """About how long so much work takes, by a rate at the low end of what a core or a GPU does."""
+    """A rough time for this many FLOPs, at a rate at the low end of what a core or a GPU achieves."""
     return flops / (1e14 if settings.device.type == "cuda" else 5e10 * torch.get_num_threads())
 
 
@@ -114,7 +114,7 @@ def _posterior(
     name: str, model: GivenNoise, peer: Peer, x: Tensor, temperatures: Tensor, flops: float, settings: Settings
 ) -> Group:
     steps, count = model.posterior_sampler.num_steps, len(temperatures)
-    model.drawn.clear()  # that of other lengths
+    model.drawn.clear()  # noise of other chain lengths
     rng = model.stream("benchmark")
     start = model.sample_reference((count, len(x)), rng)
     noise = model._normal((steps, *start.shape), rng)
@@ -125,13 +125,13 @@ def _posterior(
 
     cores = torch.get_num_threads()
     chunks, ways = {1, (count + 1) // 2, count}, settings.ways
-    if seconds(flops, settings) > settings.effort.seconds / 10:  # the one temperature tells what compiling does
+    if seconds(flops, settings) > settings.effort.seconds / 10:  # one temperature shows the effect of compiling
         chunks, ways = {1, (count + 1) // 2}, ways[:1]
     works: dict[Contestant, Callable[[], Tensor]] = {}
     for p in settings.precisions:
         works[Contestant(PEER, p, cores)] = partial(peer.posterior, x, temperatures, start, noise)
         for chunk in sorted(chunks):
-            # On CUDA each compilation takes long, and all temperatures side by side is what training does.
+            # On CUDA each compilation takes long, and training samples all temperatures side by side.
             for way in ways if settings.device.type == "cpu" or chunk == count else ways[:1]:
                 works[Contestant(way, p, cores, chunk)] = partial(ours, way, chunk)
     title = f"{name}, {'the ladder' if count > 1 else 'one temperature'}, {steps} steps"
@@ -151,7 +151,7 @@ def _undriven(start: Tensor, noise: Tensor, step_size: float) -> Tensor:
 
 def _measured(chain: Chain, works: Mapping[Contestant, Callable[[], Tensor]], settings: Settings) -> Group:
     """Runs all contestants and the machine's limits in turn."""
-    torch.compiler.reset()  # what other chains compiled counts towards the limit of versions of one function
+    torch.compiler.reset()  # code compiled for other chains counts towards the recompile limit of a function
     bounds, work = limits(settings)
     contestants: dict[Any, Callable[[], Any]] = dict(bounds)
     for contestant, call in works.items():
@@ -169,7 +169,7 @@ def _measured(chain: Chain, works: Mapping[Contestant, Callable[[], Tensor]], se
 
 
 def _in_its_way(contestant: Contestant, device: torch.device, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The work in a contestant's precision and with its threads."""
+    """Wraps work to run in a contestant's precision and with its threads."""
 
     def call() -> Tensor:
         with threads(contestant.threads), precision(contestant.precision, device):
@@ -179,7 +179,7 @@ def _in_its_way(contestant: Contestant, device: torch.device, work: Callable[[],
 
 
 def _row(chain: Chain, contestant: Contestant, timings: Mapping[Any, Timing], limit_work: float) -> dict[str, Any]:
-    """A contestant's figures; its peer has the same precision and threads, and the peer in float32 the right answer."""
+    """A contestant's figures: speed against the peer in its precision, deviation from the peer in float32."""
     timing = timings[contestant]
     if timing.error is not None:
         return {**contestant._asdict(), "error": timing.error}
@@ -200,6 +200,6 @@ def _row(chain: Chain, contestant: Contestant, timings: Mapping[Any, Timing], li
 
 
 def deviation(end: Tensor, reference: Tensor, undriven: Tensor) -> float:
-    """Largest over temperatures of ‖end - reference‖ over ‖reference - undriven‖, what the scores moved the chains."""
+    """‖end - reference‖ / ‖reference - undriven‖ (the displacement by the scores), maximum over temperatures."""
     apart, driven = (end - reference).flatten(-2), (reference - undriven).flatten(-2)
     return (apart.norm(dim=-1) / driven.norm(dim=-1)).max().item()

@@ -1,9 +1,9 @@
 """Our loading against torchvision's, in one run: python benchmarks/data_loading.py [--root data]
 
-Images a second over shuffled epochs in batches of 75, for each data set found under the root and for JPEG files made
-here; beside it a plain DataLoader over torchvision's own data set of the same files, with 0 and 2 worker processes
-(their start included: it is paid each epoch), and how many times faster ours is. "First" is the first time, with
-decoding; "again" what later runs pay instead, reading the cache.
+Images per second over shuffled epochs in batches of 75, for each data set found under the root and for JPEG files made
+here. For comparison: a plain DataLoader over torchvision's own data set of the same files, with 0 and 2 worker
+processes (including their start, which is paid each epoch), and how many times faster ours is. "First" is the time of
+the first set-up, with decoding; "again" is that of later set-ups, which read the cache.
 """
 
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
@@ -50,7 +50,7 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def speed(loader: DataLoader[Any]) -> float:
-    """Images a second, over as many whole epochs as a second takes."""
+    """Images per second, over the whole epochs that are started within one second."""
     shown, begin = 0, time.perf_counter()
     while (took := time.perf_counter() - begin) < 1:
         for batch in loader:

@@ -19,7 +19,7 @@ from thermoebm.objectives import Objective
 
 @dataclass(frozen=True)
 class Size:
-    """What may grow."""
+    """The sizes that are varied."""
 
     temperatures: int
     steps: int
@@ -33,15 +33,15 @@ class Size:
 
 
 SYMBOLS = {"temperatures": "N_t", "steps": "K", "batch": "B", "features": "features", "image_size": "image size"}
-# What each axis is doubled from, while the others stay at the first size; on a CPU four seconds of work at most.
+# Each axis is doubled from its size here while the others stay; on a CPU this is at most four seconds of work.
 BASES = {"quick": Size(2, 2, 2, 1, 8), "cpu": Size(4, 4, 75, 8, 16), "cuda": Size(5, 10, 75, 32, 32)}
-# Exponents that the arithmetic demands. Others are what the hardware and the architecture make of it.
+# Exponents that follow from the arithmetic. All others depend on the hardware and the architecture.
 DEMANDED = {("time", "temperatures"): 1.0, ("time", "steps"): 1.0}
 WITHIN = 0.1
 
 
 def exponent(sizes: list[float], values: list[float]) -> tuple[float, float]:
-    """b of value = a · size^b by least squares on logarithms, and its standard error by their scatter."""
+    """b of value = a · size^b by least squares on logarithms, and its standard error from the residuals."""
     x, y = np.log(sizes), np.log(values)
     x = x - x.mean()
     slope = float(x @ y / (x @ x))
@@ -81,8 +81,8 @@ def _row(quantity: str, axis: str, found: dict[Any, float], demanded: float | No
 
 
 def _time(base: Size, axis: str, settings: Settings) -> dict[str, Any]:
-    """Chains of all sizes in turn; eagerly, since a compiled chain would compile for each of them."""
-    # Image sizes end at 128 and each doubling is another layer.
+    """Times chains of all sizes in turn, uncompiled, since each size would need its own compilation."""
+    # Image sizes end at 128, and each doubling adds a layer.
     sizes = _along(base, axis, 3 if axis == "image_size" else 4)
     contestants: dict[Any, Callable[[], Tensor]] = {}
     for number, size in sizes.items():
@@ -99,12 +99,12 @@ def _chains(model: LatentEBM, x: Tensor, temperatures: Tensor) -> Tensor:
 
 
 def _memory(base: Size, axis: str, name: str, settings: Settings, given: bool) -> dict[str, Any]:
-    """With the noise of the chains, K x N_t x B x d numbers drawn at once; or ``given``, and no part of it."""
+    """Peak memory with the noise of the chains, K x N_t x B x d numbers drawn at once; if ``given``, without it."""
     found = {}
     for number, size in _along(base, axis, 3).items():
         model, x = _model(size, settings, GivenNoise if given else LatentEBM, objective(name, size.temperatures))
         loss = partial(_gradient, model, x)
-        loss()  # draws what is given, and lets libraries take what they keep
+        loss()  # draws the given noise, and lets libraries allocate what they keep
         model.zero_grad()
         found[number] = float(peak(loss, settings.device))
     demanded = 0.0 if axis == "steps" and given and name != "pathwise" else None

@@ -1,4 +1,4 @@
-"""What the benchmarks share: precisions, interleaved timing, the machine's own limits, figures with their spread."""
+"""Tools of all benchmarks: precisions, interleaved timing, the machine's own limits, figures with their spread."""
 
 import contextlib
 import statistics
@@ -15,18 +15,18 @@ COPY = "copy"
 
 
 def ways(device: torch.device) -> tuple[str, ...]:
-    """How the device can run a chain."""
+    """The ways in which the device can run a chain."""
     return ("eager", "compiled", "graph") if device.type == "cuda" else ("eager", "compiled")
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
-    """What the device offers: TF32 is CUDA's."""
+    """The precisions that the device offers; TF32 exists on CUDA only."""
     return ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
 
 
 @contextlib.contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Matrix products of float32 numbers in ``float32``, in ``tf32``, or under autocast to ``bfloat16``."""
+    """Computes matrix products of float32 numbers in ``float32``, ``tf32`` or, under autocast, ``bfloat16``."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = name == "tf32"
@@ -58,7 +58,7 @@ def figure(values: list[float]) -> Figure:
 
 @dataclass
 class Timing:
-    """What one contestant took: its first call, which may compile, every later one, and what the last one returned."""
+    """Seconds of one contestant's first call, which may compile, and of each later call; and the last call's result."""
 
     first: float = float("nan")
     seconds: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Timing:
     error: str | None = None
 
     def over(self, other: "Timing", factor: float = 1) -> Figure:
-        """This one's time over another's, times a factor, round by round: what slows a round slows both."""
+        """This time over another's, times a factor, round by round: a disturbance of a round slows both."""
         return figure([factor * a / b for a, b in zip(self.seconds, other.seconds, strict=True)])
 
     def per(self, work: float) -> Figure:
@@ -89,12 +89,12 @@ class Effort:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is to be measured.
+    """Settings of the measurements.
 
     Args:
-        device: Where.
-        effort: How long, for each group of contestants.
-        quick: On toy sizes, to see that the program works.
+        device: Device to measure on.
+        effort: How long to measure each group of contestants.
+        quick: Use toy sizes, to see that the program works.
         ways: ``eager``, ``compiled`` and, on CUDA, ``graph``.
         precisions: See :func:`precision`.
         networks: Names of the networks, see :mod:`benchmarks.models`.
@@ -110,7 +110,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Group:
-    """What was measured side by side: a table with its title, and the facts that hold for all of its rows."""
+    """A table of contestants measured side by side, with its title and the facts that hold for all of its rows."""
 
     section: str
     title: str
@@ -124,11 +124,11 @@ def synchronise(device: torch.device) -> None:
 
 
 def interleave(contestants: Mapping[Any, Callable[[], Any]], device: torch.device, effort: Effort) -> dict[Any, Timing]:
-    """Times contestants in turn, A B C, C B A, A B C ..., so that a noisy machine hits all of them.
+    """Times contestants in turn, A B C, C B A, A B C ..., so that noise of the machine affects all of them.
 
-    One that raises in its first call is left out, with the reason; so is one whose compilation fails, which the
-    library survives by running uncompiled: its time would stand under a wrong name. On CUDA the first call is three,
-    since a graph is recorded in the second one and replayed from the third one on.
+    A contestant that raises in its first call is left out, and the reason is recorded. So is one whose compilation
+    fails: the library would run it uncompiled, and its time would appear under a wrong name. On CUDA the first call
+    stands for three calls, since a graph is recorded in the second and replayed from the third on.
     """
     first_calls = 3 if device.type == "cuda" else 1
     timings = {name: Timing() for name in contestants}
@@ -161,7 +161,7 @@ def limits(settings: Settings) -> tuple[dict[str, Callable[[], Any]], dict[str, 
     """The machine's own limits as contestants, and their work: FLOPs of a matrix product, bytes read and written.
 
     The product is large enough for the rate not to depend on its size. On CUDA it is repeated, so that its launch and
-    the synchronisation count for nothing.
+    the synchronisation are negligible.
     """
     device = settings.device
     side, times, numbers = (8192, 5, 2**29) if device.type == "cuda" else (2048, 1, 2**26)

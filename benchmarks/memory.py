@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, in bytes beyond what was there before it."""
+"""Peak memory of a piece of work, in bytes beyond those allocated before it."""
 
 import os
 from collections.abc import Callable
@@ -11,15 +11,15 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints when
 
 
 def peak(work: Callable[[], Any], device: torch.device) -> int:
-    """Most bytes that were allocated at once.
+    """The largest number of bytes allocated at once.
 
-    On CUDA it is the allocator's own statistic. On CPU the profiler sees every allocation and release of torch's
-    allocator, whether of an operator, of autograd or of Python, and their running sum is exact and repeats; the
-    resident size of a process would add what the C library keeps and what other code touches. Scratch memory that
-    oneDNN and MKL take for themselves is not seen.
+    On CUDA this is the allocator's own statistic. On CPU the profiler sees every allocation and release of torch's
+    allocator, whether by an operator, by autograd or from Python, and their running sum is exact and reproducible. The
+    resident size of the process would include memory kept by the C library and used by other code. Scratch memory that
+    oneDNN and MKL allocate themselves is not seen.
     """
     if device.type == "cuda":
-        work()  # the libraries take their workspaces
+        work()  # lets the libraries allocate their workspaces
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

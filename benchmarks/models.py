@@ -39,7 +39,7 @@ NETWORKS = {
 
 
 class GivenNoise(LatentEBM):
-    """A model that draws the noise of each shape once, so that chains repeat and drawing is no part of their time."""
+    """A model that draws the noise of each shape once, so that chains are reproducible and not timed with it."""
 
     def __init__(self, *arguments: Any, **fields: Any) -> None:
         super().__init__(*arguments, **fields)
@@ -60,7 +60,7 @@ def build(
     batch: int = BATCH,
     **fields: Any,
 ) -> LatentEBM:
-    """An untrained model with the report's step sizes. What a step costs does not depend on the weights."""
+    """An untrained model with the report's step sizes. The cost of a step does not depend on the weights."""
     torch.manual_seed(0)
     model = kind(
         EnergyMLP(networks.latent_dim),
@@ -70,7 +70,7 @@ def build(
         posterior_sampler=ULA(0.01, 20),
         **fields,
     ).to(device)
-    model.chains.training_batch = batch  # compiled steps are for this one
+    model.chains.training_batch = batch  # compiled steps are for this batch size
     return model
 
 

@@ -1,7 +1,7 @@
-"""The peer: Langevin sampling as anyone would write it, on plain networks that share the model's weights.
+"""The peer: a straightforward Langevin sampler, on plain networks that share the model's weights.
 
-One temperature after another, ``torch.autograd.grad`` at each step, nothing compiled, folded or rearranged. It is what
-ours is compared with, in time and, on the same noise, in its result.
+It samples one temperature after another and calls ``torch.autograd.grad`` at each step; nothing is compiled, folded or
+rearranged. Our sampler is compared with it in time and, on the same noise, in its result.
 """
 
 import math
@@ -16,7 +16,7 @@ from thermoebm.networks import ConvGenerator, EnergyMLP
 
 
 def plain(layers: nn.Sequential) -> nn.Sequential:
-    """The same layers with the same weights, all of torch's own classes."""
+    """The same layers with the same weights, with torch's own classes only."""
     copies = []
     for layer in layers:
         if isinstance(layer, nn.ConvTranspose2d):
@@ -32,7 +32,7 @@ class Peer:
     """Both chains of a model, written plainly.
 
     Args:
-        model: Whose weights, step sizes and standard deviations are used.
+        model: Model whose weights, step sizes and standard deviations are used.
     """
 
     def __init__(self, model: LatentEBM) -> None:
@@ -74,9 +74,9 @@ class Peer:
     def flops(self, x: Tensor) -> tuple[float, float]:
         """Nominal FLOPs of one step of the prior chain and of the posterior chain, for the batch x and one temperature.
 
-        As FlopCounterMode counts: two for each multiplication and addition of a matrix product or convolution, whether
-        or not a kernel could save some (at an image's border it can), and nothing for anything else. Every image costs
-        the same, so two are counted.
+        Counted by FlopCounterMode: two for each multiplication and addition of a matrix product or convolution, even
+        where a kernel could save some (at an image's border it can), and none for anything else. Every image costs the
+        same, so only two images are run.
         """
         z = x.new_zeros(2, self.latent_dim, requires_grad=True)
 

@@ -1,8 +1,8 @@
 """What do TF32 and bfloat16 change? python -m benchmarks.precision [CHECKPOINT]
 
-The same model, images and noise in each precision, against float32: moments of z at each temperature, the evidence and
-its Riemann sums, the gradient of the loss. For scale, float32 with other noise. Without a checkpoint, a model of digits
-is trained for some seconds.
+Compares each precision with float32 on the same model, images and noise: moments of z at each temperature, the
+evidence and its Riemann sums, and the gradient of the loss. Float32 with other noise gives the scale. Without a
+checkpoint, a model of digits is trained for some seconds.
 """
 
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
@@ -28,7 +28,7 @@ OTHER_NOISE = "float32, other noise"
 
 
 class Sampled(NamedTuple):
-    """What one precision gave: z (T, N, d), log p(x|z) (T, N) in nats, the gradient of each network, flat."""
+    """Results in one precision: z (T, N, d), log p(x|z) (T, N) in nats, and the flattened gradient of each network."""
 
     z: Tensor
     log_likelihood: Tensor
@@ -36,7 +36,7 @@ class Sampled(NamedTuple):
 
 
 def sample(model: LatentEBM, x: Tensor, name: str, counter: int = 0) -> Sampled:
-    """Ladder and gradient in one precision, with the noise that the counter names."""
+    """Ladder and gradient in one precision, with the noise of the stream numbered ``counter``."""
     temperatures = SCHEDULE.temperatures().to(x)
     with precision("float32" if name == OTHER_NOISE else name, x.device):
         with torch.no_grad():
@@ -46,7 +46,7 @@ def sample(model: LatentEBM, x: Tensor, name: str, counter: int = 0) -> Sampled:
             log_likelihood = torch.stack([model.likelihood.log_prob(x, z_t) for z_t in z])
         loss = model.objective(model, x, model.stream("precision gradient", counter), step=None).loss
         gradients = {}
-        # Its products are of the same precision, but a backward pass belongs outside autocast.
+        # A backward pass belongs outside autocast; its products have the precision of the forward pass.
         with torch.autocast(x.device.type, enabled=False):
             for network, module in (("energy", model.energy), ("generator", model.generator)):
                 found = torch.autograd.grad(
@@ -57,10 +57,11 @@ def sample(model: LatentEBM, x: Tensor, name: str, counter: int = 0) -> Sampled:
 
 
 def moments(found: Sampled, exact: Sampled) -> Iterator[dict[str, Any]]:
-    """At each temperature, over chains: differences of mean and variance of z, largest and typical over dimensions.
+    """Differences in mean and variance of z over chains at each temperature: largest and rms over dimensions.
 
-    In units of the Monte Carlo standard error of the float32 chains, sd/√N and variance·√(2/(N-1)): a change well below
-    1 cannot be seen in the samples of one such batch. The path is the distance of the same chain in both precisions.
+    The rms is in units of the Monte Carlo standard errors of the float32 chains, sd/√N and variance·√(2/(N-1)): a value
+    well below 1 cannot be seen in the samples of one such batch. ``path_rms`` is the rms distance between the same
+    chains in both precisions.
     """
     chains = exact.z.shape[1]
     for i, t in enumerate(SCHEDULE.temperatures().tolist()):
@@ -79,7 +80,7 @@ def moments(found: Sampled, exact: Sampled) -> Iterator[dict[str, Any]]:
 
 
 def estimates(found: Sampled, exact: Sampled) -> dict[str, float]:
-    """Evidence and its left and right sums in nats, how far off it is with its paired standard error, and gradients."""
+    """Evidence, left and right sums in nats, the evidence's error with paired standard error, gradient agreement."""
     temperatures = SCHEDULE.temperatures()
     curves = [sampled.log_likelihood.double().cpu() for sampled in (found, exact)]
     each, reference = (evidence.trapezium(temperatures, curve) for curve in curves)
@@ -114,7 +115,7 @@ def compare(model: LatentEBM, x: Tensor) -> Iterator[Group]:
 
 
 def brief_digits(device: torch.device, updates: int) -> LatentEBM:
-    """A model of the digits after some updates: enough for an energy and images that are not those of noise."""
+    """A model of the digits after some updates: enough for its energy and images to differ from noise."""
     data = Digits()
     data.setup()
     model = build(NETWORKS["digits"], device, objective=objective("endpoints", SCHEDULE.num_temperatures))

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown tables and as JSON."""
+"""The results as Markdown tables and as JSON."""
 
 import datetime
 import json
@@ -45,7 +45,7 @@ COLUMNS = {
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """On what, when."""
+    """The device, the versions of software, the number of threads, the commit and the date."""
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else processor(),
@@ -58,7 +58,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's own name where Linux tells it."""
+    """The processor's model name where Linux gives it, else the platform's name for it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.is_file() else []
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
@@ -66,7 +66,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Of the checkout, with a + if files differ from it."""
+    """The commit of the checkout, with a + if files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"],
         cwd=Path(__file__).parent,

@@ -1,4 +1,4 @@
-"""A whole training step, as train.py takes it: its time, what share of it is what, and its peak memory."""
+"""A whole training step, as in train.py: its time, the share of each phase, and its peak memory."""
 
 import tempfile
 import time
@@ -25,7 +25,7 @@ PHASES = ("sampling", "backward", "optimiser", "logging", "loading")
 
 
 class Noise(ImageDataModule):
-    """Images of noise of any shape, read as a real data set's are."""
+    """Noise images of any shape, loaded like those of a real data set."""
 
     def __init__(self, networks: Networks, batches: int, batch: int) -> None:
         super().__init__(batch_size=batch)
@@ -37,12 +37,12 @@ class Noise(ImageDataModule):
 
 
 class StepTimes(pl.Callback):
-    """Seconds a step, from the start of one to the start of the next, and of each phase in it.
+    """Times a step, from the start of one to the start of the next, and the share of each phase in it.
 
     Args:
-        seconds: How long to go on.
-        block: Steps that are timed as one. Between them there is no synchronisation, so that what training overlaps
-            stays so.
+        seconds: How long to train.
+        block: Number of steps that are timed as one. There is no synchronisation between them, so that work that
+            training overlaps stays overlapped.
         phases: Time the phases too, which on CUDA takes a synchronisation at each of their ends.
     """
 
@@ -73,7 +73,7 @@ class StepTimes(pl.Callback):
         if self.count % self.block == 0 or self.phases:
             synchronise(self.device)
             now = time.perf_counter()
-            if self.count > max(self.block, 3 if self.device.type == "cuda" else 1):  # what compiles and records graphs
+            if self.count > max(self.block, 3 if self.device.type == "cuda" else 1):  # past compilation and recording
                 self._finish(now, trainer)
             self.start = now
             self.spent = dict.fromkeys(PHASES, 0.0)
@@ -102,7 +102,7 @@ class StepTimes(pl.Callback):
 
     def _timed(self, phase: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **fields: Any) -> Any:
-            if self.inside:  # a phase within a phase is the outer one's
+            if self.inside:  # a nested phase counts towards the outer one
                 return work(*arguments, **fields)
             self.inside = True
             self._begin()
@@ -122,7 +122,7 @@ def training(settings: Settings) -> Iterator[Group]:
     kinds = ("endpoints", "pathwise") if settings.quick else OBJECTIVES
     for name in settings.networks:
         for p in settings.precisions[:1] if settings.quick else settings.precisions:
-            # The trainer's own setting of TF32 is torch's, which has it in convolutions only.
+            # The trainer leaves TF32 at torch's default, which uses it in convolutions only.
             with products_in("float32" if p == "bfloat16" else p, settings.device):
                 rows = [_measured(name, kind, p, batch, settings) for kind in kinds]
             model = _model(name, "endpoints", batch, settings)
@@ -132,8 +132,8 @@ def training(settings: Settings) -> Iterator[Group]:
 
 
 def _measured(name: str, kind: str, precision: str, batch: int, settings: Settings) -> dict[str, Any]:
-    """Two short trainings on CUDA, undisturbed for the time and with synchronised phases for the shares."""
-    torch.compiler.reset()  # graphs of the models before
+    """Runs two short trainings on CUDA: undisturbed for the time, and with synchronised phases for the shares."""
+    torch.compiler.reset()  # drops the graphs of earlier models
     cuda = settings.device.type == "cuda"
     undisturbed = _fit(name, kind, precision, batch, settings, phases=False) if cuda else None
     watch = _fit(name, kind, precision, batch, settings, phases=True)
@@ -162,7 +162,7 @@ def _fit(name: str, kind: str, precision: str, batch: int, settings: Settings, *
             max_epochs=10**6,
             limit_val_batches=0,
             logger=CSVLogger(folder),
-            log_every_n_steps=1 if phases else 50,  # a step that is logged waits for a GPU
+            log_every_n_steps=1 if phases else 50,  # a logged step waits for the GPU
             callbacks=[watch],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -182,7 +182,7 @@ def _model(name: str, kind: str, batch: int, settings: Settings) -> LatentEBM:
 
 
 def _peak(name: str, kind: str, precision: str, batch: int, settings: Settings) -> int:
-    """Of one loss and its gradient, sampled uncompiled."""
+    """Peak memory of one loss and its gradient, with uncompiled sampling."""
     model = _model(name, kind, batch, settings)
     x = images(NETWORKS[name], settings.device, batch)
     model.chains.compile = "off"

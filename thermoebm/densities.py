@@ -1,7 +1,7 @@
 """The densities of the model, as objects with ``log_prob`` and its exact gradient ``score``.
 
 Shapes: a latent z is (..., d) and a log-density (...). Energies and log-densities are in nats and stay in the precision
-of z (float32 or float64) under autocast; only the generator may run in a lower one.
+of z (float32 or float64) under autocast; only the generator may run in a lower precision.
 """
 
 import math
@@ -21,22 +21,23 @@ class Density(ABC):
         """Maps z (..., d) to its log-density (...), in nats."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those of the networks that it is made of; a function that is no module counts as having none."""
+        """The parameters of the density's networks; a plain function, not an ``nn.Module``, contributes none."""
         return []
 
     def score(self, z: Tensor) -> Tensor:
         """∇_z log_prob(z), of the shape of z.
 
-        Under ``no_grad`` it is a plain tensor. Otherwise it carries a graph back to z and to the parameters of the
-        density, by double backward. Either way parameters are left alone.
+        Under ``no_grad`` it is a plain tensor. Otherwise it carries the graph to the density's parameters, and to z if
+        z requires a gradient (double backward). In both cases the ``.grad`` of the parameters is not touched.
         """
         return _gradient(self.log_prob, z)
 
 
 def _gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """The gradient of a sum over function(z), of the shape of z."""
+    """∇_z Σ function(z), of the shape of z."""
     wanted = torch.is_grad_enabled()
-    # Only this one compiles and knows no inference mode; on small networks it takes nearly twice as long as the other.
+    # Of the two ways below, only torch.func.grad can be compiled and works in inference mode. On small networks it
+    # takes nearly twice as long as autograd.grad.
     if not wanted and (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
         return torch.func.grad(lambda z: function(z).sum())(z)
     with torch.enable_grad():
@@ -59,7 +60,7 @@ class GaussianPrior(Density):
         self.sigma = sigma
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Normalised log-density."""
+        """Normalised log-density (...) of z (..., d), in nats."""
         constant = z.shape[-1] * math.log(self.sigma * math.sqrt(2 * math.pi))
         return -0.5 * z.square().sum(-1) / self.sigma**2 - constant
 
@@ -80,19 +81,19 @@ class TiltedPrior(Density):
         self.reference = reference
 
     def tilt(self, z: Tensor) -> Tensor:
-        """f_α(z), in the precision of z under autocast too; (..., d) -> (...)."""
+        """f_α(z) in nats, (..., d) -> (...); computed in the precision of z even under autocast."""
         with torch.autocast(z.device.type, enabled=False):
             return self.energy(z)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density without -log Z_α."""
+        """f_α(z) + log π0(z) in nats, (..., d) -> (...): the log-density without its constant -log Z_α."""
         return self.tilt(z) + self.reference.log_prob(z)
 
     def parameters(self) -> list[nn.Parameter]:
         return _parameters(self.energy)
 
     def score(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):  # around the backward pass too
+        with torch.autocast(z.device.type, enabled=False):  # covers the backward pass too
             return super().score(z)
 
 
@@ -102,8 +103,8 @@ class GaussianLikelihood:
     Args:
         generator: g_β, maps (N, d) to (N, C, H, W).
         sigma: Standard deviation σl.
-        constant: What stands for the density's constant in the value of a loss, and nowhere else: ``gaussian``, its
-            own; or ``logsumexp``, the report's code's, which adds about D ln D to the loss of an image of D pixels.
+        constant: Normalisation constant in the value of a loss, and nowhere else. ``gaussian``: that of the density;
+            ``logsumexp``: that of the report's code, which adds about D ln D to the loss of an image of D pixels.
 
     Raises:
         ValueError: If the constant is unknown.
@@ -126,13 +127,17 @@ class GaussianLikelihood:
         return self._log_prob(self._squared_error(x, z))
 
     def for_loss(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """ℓ(z), and ℓ(z) with the constant of the loss: another value, but the very same gradient.
+        """ℓ(z), and ℓ(z) with the constant of the loss; the values may differ, the gradients are identical.
 
-        With a_j = -(x_j - g_j)²/(2 σl²), the report's code has Σ_j (a_j - log Σ_k exp a_k) over the pixels j of one
-        image, the logarithm without gradient.
+        The report's code computes Σ_j (a_j - log Σ_k exp a_k) with a_j = -(x_j - g_j)²/(2 σl²), over the pixels j of
+        one image. No gradient flows through the logarithm.
+
+        Args:
+            x: Images (B, C, H, W).
+            z: Latents (..., B, d).
 
         Returns:
-            Two tensors (..., B).
+            Two tensors (..., B), in nats.
         """
         squared_error = self._squared_error(x, z)
         log_prob = self._log_prob(squared_error)
@@ -144,7 +149,7 @@ class GaussianLikelihood:
         return log_prob, log_prob + shift
 
     def _squared_error(self, x: Tensor, z: Tensor) -> Tensor:
-        """Of each pixel (..., B, C, H, W)."""
+        """Squared error of each pixel, (..., B, C, H, W)."""
         image = self.generator(z.reshape(-1, z.shape[-1])).to(z.dtype)
         return (x - image.reshape(*z.shape[:-1], *image.shape[1:])).square()
 
@@ -170,12 +175,12 @@ class PowerPosterior(Density):
         self.t = t
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density without -log Z_t(x) (and without the prior's own constant)."""
+        """t ℓ(z) + log p_α(z) in nats, without -log Z_t(x) and without any constant that the prior omits."""
         return self.t * self.likelihood.log_prob(self.x, z) + self.prior.log_prob(z)
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.prior.parameters(), *_parameters(self.likelihood.generator)]
 
     def score(self, z: Tensor) -> Tensor:
-        """t ∇ℓ(z) + ∇ log p_α(z) (report, equation 17), each in its own precision."""
+        """t ∇ℓ(z) + ∇ log p_α(z) (report, equation 17); each term is computed in its own precision."""
         return _gradient(lambda z: self.t * self.likelihood.log_prob(self.x, z), z) + self.prior.score(z)

@@ -1,7 +1,7 @@
 """The two networks of the model: the energy f_α on latents and the generator g_β from latents to images.
 
-Architectures follow table 5 of the report; the generator has as many upsampling layers as its image size needs. What
-the report's code has beyond its text, a vector-valued energy and a normalisation, is there to be asked for.
+Architectures follow table 5 of the report; the generator has as many upsampling layers as its image size needs. Two
+features of the report's code that its text does not mention, a vector-valued energy and a normalisation, are options.
 """
 
 from itertools import pairwise
@@ -43,8 +43,8 @@ class EnergyMLP(Energy):
         latent_dim: Dimension d of a latent.
         hidden_dim: Width of both hidden layers.
         leak: Slope of the rectifiers for negative inputs.
-        output: ``scalar``, a last layer that is linear, as in the report; or ``vector``, as in its code: a last layer
-            of size d, rectified like the others, and f_α the sum over it.
+        output: ``scalar``: a linear last layer, as in the report. ``vector``: as in the report's code, a last layer of
+            size d, rectified like the others; f_α is the sum of its outputs.
 
     Raises:
         ValueError: If a dimension is smaller than 1, or the output is unknown.
@@ -79,14 +79,15 @@ class EnergyMLP(Energy):
         return self.layers(z).sum(-1)
 
 
-# Image size -> the size that the first layer makes, and how often it is doubled.
+# Image size -> (output size of the first layer, number of doublings).
 _PLANS = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
 
 
 class _FirstLayer(nn.ConvTranspose2d):
-    """Transposed convolution of a 1x1 input, computed as the matrix product that it is.
+    """Transposed convolution of a 1x1 input, computed as a matrix product.
 
-    Its result is channels_last in memory, which all that follows keeps and the last layer multiplies as it lies.
+    The result is channels_last in memory. All later layers keep this layout, and the last layer multiplies it without
+    a copy.
     """
 
     def forward(self, z: Tensor) -> Tensor:  # type: ignore[override]
@@ -98,11 +99,11 @@ class _FirstLayer(nn.ConvTranspose2d):
 
 
 class _LastLayer(nn.ConvTranspose2d):
-    """Transposed convolution to one or three channels, computed by other means on CPU.
+    """Transposed convolution to one or three channels, with another algorithm on a CPU.
 
-    Direct convolution kernels fill their vectors with output channels, of which there are hardly any here. Each pixel
-    of the input makes 4x4 pixels, and each 2x2 quarter of them is one pixel of a grid with four times the channels: on
-    it three channels are a convolution by 2x2. One channel is a matrix product and a fold.
+    Direct convolution kernels vectorise over output channels, of which there are too few here. Each input pixel makes
+    4x4 output pixels, and each 2x2 quarter of them is one pixel of a grid with four times the channels. Three channels
+    are computed as a 2x2 convolution on that grid and a pixel shuffle, one channel as a matrix product and a fold.
     """
 
     def forward(self, h: Tensor) -> Tensor:  # type: ignore[override]
@@ -126,10 +127,10 @@ class _LastLayer(nn.ConvTranspose2d):
 class _TrainedStatistics(nn.Module):
     """Batch normalisation as the report's code ran it: (h - mean)/sqrt(variance + 1e-5) · scale + bias in each channel.
 
-    Its running statistics are always used and never see the data; like scale and bias they are parameters, which the
-    optimiser moves and whose gradient counts. So this is an affine map of each image by itself. Nothing keeps a
-    variance positive: below -1e-5 the images are not a number, as in the code, and the alarm
-    :class:`thermoebm.callbacks.NotFiniteAlarm` tells.
+    The running statistics are always used and are never computed from the data. Like scale and bias they are
+    parameters: the optimiser updates them, and they are part of the learning gradient. The layer is thus an affine map
+    of each image by itself. Nothing keeps a variance positive: below -1e-5 the images are NaN, as in the report's code,
+    and :class:`thermoebm.callbacks.NotFiniteAlarm` ends the training.
     """
 
     epsilon = 1e-5
@@ -150,21 +151,23 @@ class _TrainedStatistics(nn.Module):
 class ConvGenerator(Generator):
     """Top-down generator g_β: transposed 4x4 convolutions from a latent to an image in [-1, 1] (report, table 5).
 
-    ``16 * features`` channels at the first size, halved at each doubling, down to the image's own channels and a tanh:
-    4x4 -> 8 -> 16 -> 32 -> 64 -> 128, and 7x7 -> 14 -> 28.
+    The first layer has ``16 * features`` channels. Each further layer doubles the size and halves the channels, except
+    that the last one has the channels of the image and is followed by a tanh. Sizes: 4x4 -> 8 -> 16 -> 32 -> 64 -> 128,
+    and 7x7 -> 14 -> 28.
 
     Args:
         latent_dim: Dimension d of a latent.
         image_shape: (channels, height, width) of an image; one or three channels, square.
         features: Width factor, ngf in the report.
         leak: Slope of the leaky rectifiers.
-        normalization: ``none``; ``group``: every image normalised by itself after each hidden layer; or
-            ``trained_statistics``: the batch normalisation of the report's code after every layer, the last one too,
-            with statistics that are trained like weights and never see the data. Statistics shared by a batch are not
-            offered: the density of one latent would then depend on the others.
+        normalization: ``none``. ``group``: each image is normalised by itself after each hidden layer.
+            ``trained_statistics``: the batch normalisation of the report's code after every layer, including the last,
+            with statistics that are trained like weights and never computed from the data. Batch statistics are not
+            offered: the density of one latent would then depend on the other latents of its batch.
 
     Raises:
-        ValueError: If no stack of doublings ends at ``image_shape``, or a width is smaller than 1.
+        ValueError: If the image is not square, of size 8, 16, 28, 32, 64 or 128 and with 1 or 3 channels; if
+            ``latent_dim`` or ``features`` is smaller than 1; or if the normalisation is unknown.
     """
 
     def __init__(
@@ -205,7 +208,7 @@ class ConvGenerator(Generator):
 
     @staticmethod
     def _normalised(width: int, normalization: str) -> list[nn.Module]:
-        """What follows a hidden layer."""
+        """The normalisation after a hidden layer of this width, as a list of at most one layer."""
         if normalization == "trained_statistics":
             return [_TrainedStatistics(width)]
         return [nn.GroupNorm(1, width)] if normalization == "group" else []

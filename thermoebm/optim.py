@@ -12,11 +12,13 @@ from torch.optim.lr_scheduler import LambdaLR
 class DecayedAdam:
     """Settings of Adam for one network; the learning rate decays exponentially to a floor.
 
+    After e epochs it is max(learning_rate · decay_rate^max(e - decay_begin, 0), final_learning_rate).
+
     Args:
         learning_rate: Initial learning rate.
         final_learning_rate: Floor of the decay.
         betas: Decay rates of Adam's moments.
-        decay_rate: Factor for each epoch.
+        decay_rate: Factor of the learning rate for each epoch.
         decay_begin: Epoch after which the decay begins.
 
     Raises:
@@ -44,15 +46,16 @@ class DecayedAdam:
             )
 
     def factor(self, epochs: float) -> float:
-        """Learning rate after so many epochs, relative to the initial one."""
+        """Learning rate after this many epochs, divided by the initial one."""
         decayed = self.decay_rate ** max(epochs - self.decay_begin, 0)
         return max(decayed, self.final_learning_rate / self.learning_rate)
 
 
 def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: int = 1) -> tuple[Adam, LambdaLR]:
-    """One optimiser with a parameter group for each network, so that a batch is one global step, and its decay.
+    """One Adam optimiser with a parameter group for each network, and its learning-rate scheduler.
 
-    The scheduler is to be stepped ``decays_per_epoch`` times an epoch, 1 or the number of batches.
+    With a single optimiser a batch is one global step. Step the scheduler ``decays_per_epoch`` times an epoch: once, or
+    once for each batch.
     """
     pairs = list(networks)
     optimizer = Adam(

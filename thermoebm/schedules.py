@@ -12,21 +12,21 @@ Reading = Literal["intervals", "points"]
 def power_law(num_temperatures: int, power: float, reading: Reading = "intervals") -> Tensor:
     """Temperatures t_i = (i/N)^p, ascending from exactly 0 to exactly 1 (report, equation 21).
 
-    The report and its code read N_t differently, and both readings are here:
+    The report and its code read N_t differently; both readings are available:
 
     - ``intervals`` (the report): i = 1..N_t with t_0 = 0 added, so N_t + 1 points and N_t intervals;
     - ``points`` (its code): linspace(0, 1, N_t)^p, so N_t points and N_t - 1 intervals.
 
     Args:
         num_temperatures: N_t.
-        power: p > 0. Above 1 the points crowd at the prior, below 1 at the posterior.
+        power: p > 0. Above 1 the points concentrate at the prior, below 1 at the posterior.
         reading: What N_t counts.
 
     Returns:
         Temperatures (T,), float64.
 
     Raises:
-        ValueError: If there is no interval, the power is not positive, or the reading is unknown.
+        ValueError: If the schedule has no interval, the power is not positive, or the reading is unknown.
     """
     if reading not in ("intervals", "points"):
         raise ValueError(f"Schedule: reading is '{reading}'; choose 'intervals' or 'points'.")
@@ -43,7 +43,11 @@ def power_law(num_temperatures: int, power: float, reading: Reading = "intervals
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A :func:`power_law` schedule as a config states it; its fields are the function's arguments."""
+    """A :func:`power_law` schedule for configs; its fields are the arguments of that function.
+
+    Raises:
+        ValueError: As :func:`power_law` does.
+    """
 
     num_temperatures: int = 10
     power: float = 1.0

@@ -1,6 +1,6 @@
-"""What is done with a trained model: its evaluation.
+"""Applications of a trained model: at present, its evaluation.
 
-Each application takes a checkpoint and nothing else of its run.
+Each application takes a checkpoint and no other file of its run.
 """
 
 from thermoebm.runtime import lazy

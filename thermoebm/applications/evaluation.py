@@ -1,4 +1,4 @@
-"""What is measured of a trained model: distances of its samples to real images, held-out evidence, reconstructions."""
+"""Evaluation of a trained model: distances of its samples to real images, held-out evidence, reconstructions."""
 
 import math
 from dataclasses import dataclass
@@ -23,29 +23,29 @@ from thermoebm.runs import checkpoints
 from thermoebm.runtime import randomness
 from thermoebm.runtime.progress import bar
 
-# Images in a batch of chains; part of what a seed means.
+# Images in a batch of chains. The results for a given seed depend on it.
 _BATCH = 100
 
-# Images in [-1, 1] lie on levels 1/127.5 apart.
+# The levels of images in [-1, 1] are 1/127.5 apart.
 _LEVELS_PER_UNIT = 127.5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is measured.
+    """Settings of an evaluation.
 
     Args:
-        num_samples: Generated images, and the most real images they are compared with.
+        num_samples: Number of generated images, and maximum number of real images they are compared with.
         extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
-        split: Real images that samples are compared with: the held-out ones (``test``) or those it was trained on.
+        split: Real images that samples are compared with: the held-out (``test``) or the training images (``train``).
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         protocol: How subsets are drawn.
-        evidence_images: Most held-out images whose evidence is measured.
-        seed: Of all noise and subsets.
-        device: Where it is computed.
+        evidence_images: Maximum number of held-out images whose evidence is measured.
+        seed: Seed of all noise and subsets.
+        device: Device of the computation.
         gradient_variance: Measure the variance of the learning gradient on held-out images too.
-        root: Folder or file of the real images; None: where they were when the model was trained.
-        download: Whether data sets that are absent may be downloaded, if the checkpoint's config allows it.
+        root: Folder or file of the real images; None: the same as in training.
+        download: Whether missing data sets may be downloaded; the checkpoint's config must allow it too.
     """
 
     num_samples: int = 4500
@@ -79,7 +79,7 @@ def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Setting
 
 
 class Reference(NamedTuple):
-    """What samples are compared with: real images on features, at some sizes; and remarks in sentences."""
+    """Real images to compare samples with, their feature extractor, subset sizes, and remarks in sentences."""
 
     real: Tensor
     extractor: Extractor
@@ -88,7 +88,7 @@ class Reference(NamedTuple):
 
 
 class Fidelity(NamedTuple):
-    """Distances of samples to real images: scalars by name, the lines they come from, and remarks in sentences."""
+    """Distances of samples to real images: scalars by name, the lines fitted to them, and remarks in sentences."""
 
     scalars: dict[str, float]
     lines: dict[str, Extrapolation]
@@ -96,10 +96,10 @@ class Fidelity(NamedTuple):
 
 
 def check(settings: Settings) -> None:
-    """What can be known of settings before any model or image is looked at.
+    """Checks settings as far as possible before any model or image is loaded.
 
     Raises:
-        ValueError: If there is no such device or extractor, the seed is negative, or the sizes do not do.
+        ValueError: If there is no such device or extractor, the seed is negative, or the sizes are unsuitable.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("There is no CUDA device here; use --device cpu or auto.")
@@ -111,10 +111,10 @@ def check(settings: Settings) -> None:
 
 
 def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
-    """The model of a checkpoint and its data set, from nothing but the checkpoint and the data.
+    """The model of a checkpoint and its data set; needs only the checkpoint and the data.
 
     Raises:
-        ValueError: If either cannot be had; the checkpoint is named.
+        ValueError: If either cannot be loaded.
     """
     fields = ({"root": settings.root} if settings.root else {}) | ({} if settings.download else {"download": False})
     model, data = checkpoints.load_model(path).to(settings.device), checkpoints.load_data(path, **fields)
@@ -125,15 +125,15 @@ def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
 
 
 def samples(model: LatentEBM, settings: Settings) -> Tensor:
-    """Generated images (num_samples, C, H, W), the same for one seed whatever else is measured."""
+    """Generated images (num_samples, C, H, W); for a given seed they do not depend on what else is measured."""
     return generation.draw(model, settings.num_samples, lambda i: settings.stream("samples", i), "samples")
 
 
 def reference(data: ImageDataModule, settings: Settings) -> Reference:
-    """Chooses the real images and tries the extractor on one: before anything is sampled.
+    """Chooses the real images and tries the extractor on one of them, before anything is sampled.
 
     Raises:
-        ValueError: If there are too few images, or the extractor cannot be had or does not take them.
+        ValueError: If there are too few images, or the extractor is unavailable or does not accept them.
     """
     split = data.held_out_images if settings.split == "test" else data.train_images
     order = torch.randperm(len(split), generator=randomness.stream("cpu", settings.seed, "evaluate real"))
@@ -145,17 +145,17 @@ def reference(data: ImageDataModule, settings: Settings) -> Reference:
 
 
 def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity:
-    """How far generated images (N, C, H, W) are from real ones.
+    """Distances of generated images (N, C, H, W) to real ones.
 
     Raises:
-        ValueError: If the extractor does not do.
+        ValueError: If the extractor's features have a wrong shape or are not finite.
     """
     real, extractor, sizes, scaled = reference
     x = extractor.of_real(real, fake.device, "features of real images")
     y = extractor(fake, "features of samples")
     names = extractor.distance_names
     scalars, lines, remarks = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
-    if settings.split == "train":  # memorised are training images
+    if settings.split == "train":  # only training images can be memorised
         scalars[names.mifid] = mifid(x, y).item()
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
@@ -204,7 +204,7 @@ def bits_per_dimension(log_density: float, dimensions: int) -> float:
 
 
 def chains(model: LatentEBM) -> str:
-    """What the evidence is measured with, and whether its sums may be called a bracket (theory.md, section 4)."""
+    """Describes the chains behind the evidence, and whether its sums bracket log p (theory.md, section 4)."""
     kernel, schedule = model.posterior_sampler, model.evidence_schedule
     name = type(kernel).__name__
     kind = "short uncorrected chains, so the sums need not enclose log p" if name == "ULA" else "short chains"

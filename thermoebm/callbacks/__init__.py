@@ -1,6 +1,6 @@
-"""What is watched while a model trains: pictures, alarms, gradient variance, distances to real images, cost, progress.
+"""Callbacks that monitor training: pictures, alarms, gradient variance, distances to real images, cost and progress.
 
-Training is bit by bit the same with any of them and without.
+Training is bitwise identical with and without them.
 """
 
 from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm

@@ -1,4 +1,4 @@
-"""Alarms: faults that training itself does not notice, told in a sentence."""
+"""Alarms: each reports in one sentence a fault that training itself does not notice."""
 
 import lightning.pytorch as pl
 import torch
@@ -48,12 +48,12 @@ class ZeroGradientAlarm(pl.Callback):
 
 
 class NotFiniteAlarm(pl.Callback):
-    """Ends training at the end of an epoch that left parameters which are not finite: nothing is learned from then on.
+    """Stops training at the end of an epoch that left non-finite parameters: nothing is learned from then on.
 
-    Checkpoints are saved later in the same hook, so that the last one is of the epoch before.
+    Checkpoints are saved later in the same hook, so the last checkpoint is that of the previous epoch.
 
     Raises:
-        FloatingPointError: Says which network, and what to do.
+        FloatingPointError: If parameters are not finite; the message names the networks and the remedy.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,14 +70,14 @@ def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module
 
 
 class EnergyAlarm(pl.Callback):
-    """Warns when the energy begins to run away from the reference prior; logs both figures it goes by.
+    """Warns when the energy begins to run away from the reference prior; logs the two quantities that it checks.
 
     After each epoch it draws prior chains and logs
     ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats; healthy below about 4, running away at 10⁴) and
     ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1).
 
     Args:
-        count: Number of chains; None: as many as a training batch has, which the compiled step serves.
+        count: Number of chains; None: the size of a training batch, for which the step is compiled.
         largest_tilt: Tilt, in absolute value, above which it warns.
         largest_mean_square: Mean square above which it warns; its inverse is the lower limit.
     """
@@ -100,7 +100,7 @@ class EnergyAlarm(pl.Callback):
         pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square}, sync_dist=True)
         limit = self.largest_mean_square
         was_healthy, self._healthy = self._healthy, abs(tilt) <= self.largest_tilt and 1 / limit <= mean_square <= limit
-        if was_healthy and not self._healthy:  # not healthy also where one of them is not a number
+        if was_healthy and not self._healthy:  # NaN is not healthy
             rank_zero_warn(
                 f"The energy is running away at epoch {trainer.current_epoch}: E_prior[f] - E_reference[f] is "
                 f"{tilt:.3g} (healthy below about 4), |z|²/(d σ0²) of the prior chains {mean_square:.3g} (about 1). "

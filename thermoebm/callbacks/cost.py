@@ -1,4 +1,4 @@
-"""What training costs: operations, time by phase and memory."""
+"""The cost of training: operations, time by phase and memory."""
 
 import math
 from collections import Counter
@@ -22,12 +22,12 @@ from thermoebm.runtime.units import scaled, short
 
 @dataclass
 class Spent:
-    """What some steps took, of all processes together.
+    """The cost of some training steps, over all processes.
 
     Args:
-        steps, images: How many.
-        flops: Floating-point operations, nominal: see :class:`thermoebm.runtime.cost.Flops`.
-        seconds: Of each phase: see :class:`thermoebm.callbacks.phases.Phases`.
+        steps, images: Number of each.
+        flops: Nominal floating-point operations; see :class:`thermoebm.runtime.cost.Flops`.
+        seconds: Seconds of each phase; see :class:`thermoebm.callbacks.phases.Phases`.
     """
 
     steps: int = 0
@@ -44,27 +44,27 @@ class Spent:
 
     @property
     def training(self) -> float:
-        """Seconds, those of measuring left out."""
+        """Seconds of all phases except measuring."""
         return sum(self.seconds[phase] for phase in TRAINING)
 
 
 class Cost(pl.Callback):
-    """Logs what each epoch of training costs, all processes together, and apart from it what measurements took.
+    """Logs the cost of each training epoch over all processes and, separately, the time spent on measurements.
 
-        cost/flops_per_step         nominal floating-point operations of a step, the mean of the epoch's
-        cost/flops                  of all steps since the run began, also where it was resumed
-        cost/flops_per_second       achieved
+        cost/flops_per_step         nominal floating-point operations of a step, averaged over the epoch
+        cost/flops                  operations of all steps since the run began, across resumptions
+        cost/flops_per_second       achieved rate
         cost/images_per_second
-        cost/seconds                of training, without what callbacks and validation took
+        cost/seconds                training time, without callbacks and validation
         cost/seconds/PHASE          its parts: ``loading``, ``sampling``, ``backward``, ``optimizer``, ``rest``
-        cost/seconds_measuring      of callbacks and validation, since the epoch before was logged
-        cost/peak_memory            bytes, so far: :func:`thermoebm.runtime.cost.peak_memory`; of the largest process
+        cost/seconds_measuring      time of callbacks and validation since the previous epoch was logged
+        cost/peak_memory            bytes so far, of the largest process: :func:`thermoebm.runtime.cost.peak_memory`
 
-    The first epoch has the compilation of the Langevin steps in its ``sampling``.
+    In the first epoch, ``sampling`` includes the compilation of the Langevin steps.
 
-    Operations are counted by running a step beside the training, once for each kind of step, which is ``measuring``
-    too: in so far as the settings are those of the earlier part, a resumed run has the ``cost/flops`` of an
-    uninterrupted one. All batches must have the size of the first.
+    Operations are counted by running one extra step of each kind outside training, whose time counts as ``measuring``.
+    A resumed run counts its earlier steps with its present settings: its ``cost/flops`` is that of an uninterrupted
+    run if the settings have not changed. All batches must have the size of the first.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Cost(pl.Callback):
         self._restart()
 
     def _restart(self) -> None:
-        self._flops: dict[bool, int] = {}  # of a step, without and with a whole ladder
+        self._flops: dict[bool, int] = {}  # of a step, by whether it computes the whole ladder
         self._earlier = 0  # flops of the steps before the first of this fit
         self._epoch, self._fit = Spent(), Spent()
         self._memory = math.nan
@@ -93,7 +93,7 @@ class Cost(pl.Callback):
             kind = pl_module.objective.whole_ladder(step)
             if kind not in self._flops:
                 self._flops[kind] = count_flops(pl_module, batch, step, context)
-                trainer.strategy.barrier()  # else the others would wait in their gradients' mean, which is training
+                trainer.strategy.barrier()  # else the others would wait in the gradients' all-reduce, which is training
             return processes * self._flops[kind]
 
         if not (self._fit.steps or self._epoch.steps):
@@ -101,7 +101,7 @@ class Cost(pl.Callback):
         self._epoch += Spent(1, processes * len(batch), flops(step))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._epoch.steps:  # a resumed run ends its finished epoch once more
+        if not self._epoch.steps:  # a resumed run repeats the end of its finished epoch
             return
         epoch, self._epoch = self._epoch, Spent()
         epoch.seconds.update(self._take(trainer, pl_module))
@@ -140,7 +140,7 @@ class Cost(pl.Callback):
             self._phases = None
 
     def summary(self) -> str:
-        """What this fit cost, in a line; empty if it had no step."""
+        """The cost of this fit in one line; empty if it had no step."""
         fit, seconds = self._fit, self._fit.training
         if not fit.steps:
             return ""
@@ -161,13 +161,13 @@ def count_flops(
 ) -> int:
     """Nominal operations of a training step of this process, counted by running its loss and gradient uncompiled.
 
-    Loops count as often as they run, recomputed activations as often as they are recomputed. Nothing is changed by it,
-    parameters, their ``.grad``, buffers and random states included.
+    Operations in loops and of recomputed activations count each time they run. Nothing is changed, including
+    parameters, their ``.grad``, buffers and random states.
 
     Args:
         model: The model, in training mode.
         x: A batch (B, C, H, W).
-        step: Which step.
+        step: Index of the step.
         context: Entered around the loss, for instance autocast.
     """
     on_cuda = model.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""How far generated images are from real ones, while a model trains."""
+"""Distances of generated images to real ones during training."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,19 +23,19 @@ from thermoebm.runtime import randomness
 class GenerationMetrics(pl.Callback):
     """Logs distances of samples to real images at every n-th epoch and the last, on all images and extrapolated.
 
-    For instance ``fidelity/test/FD[classifier:digits]_inf`` and its standard error, ``..._inf_se``; which names there
-    are, see :mod:`thermoebm.metrics.summary`. Samples have the same noise each time, and are the same for both splits,
-    so curves move by what was learned; training draws none of it and is the same with this callback and without.
+    Examples are ``fidelity/test/FD[classifier:digits]_inf`` and its standard error, ``..._inf_se``; for all names see
+    :mod:`thermoebm.metrics.summary`. Samples use the same noise each time and are shared by both splits, so curves
+    change only by what was learned. Training uses none of this noise and is the same with and without this callback.
 
     Args:
         every_n_epochs: Interval; 0: never.
-        num_samples: Generated images, and the most real images they are compared with.
+        num_samples: Number of generated images, and maximum number of real images they are compared with.
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
-        splits: Real images that samples are compared with: those it is trained on (``train``), the held-out ones
-            (``test``) or both, which costs the distances twice and the samples once.
+        splits: Real images that samples are compared with: the training images (``train``), the held-out images
+            (``test``) or both. Both computes distances twice and draws samples once.
         protocol: How subsets are drawn.
-        kernels: Of the kernel distances: ``poly``, KID's own, and ``rbf``, the report's code's.
+        kernels: Kernels of the kernel distances: ``poly``, that of KID, and ``rbf``, that of the report's code.
 
     Raises:
         ValueError: If a number is out of range, or a kernel or split unknown.
@@ -77,10 +77,10 @@ class GenerationMetrics(pl.Callback):
             self.prepare(data)
 
     def prepare(self, data: ImageDataModule) -> None:
-        """Chooses the real images and makes the extractor: before any training, so that faults are told before it.
+        """Chooses the real images and builds the extractor, before training, so that faults are reported early.
 
         Raises:
-            ValueError: If there are too few images, or the extractor cannot be had or does not take them.
+            ValueError: If there are too few images, or the extractor is unavailable or does not accept them.
         """
         for name in self.splits:
             split = data.held_out_images if name == "test" else data.train_images

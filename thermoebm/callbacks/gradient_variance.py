@@ -32,37 +32,37 @@ Report = dict[str, dict[str, Estimate]]
 class GradientVariance(PictureCallback):
     """Logs the gradient variances of :mod:`thermoebm.gradients`; NETWORK is ``energy``, ``generator`` or ``both``.
 
-    From the gradients that training has anyway, averaged over each epoch:
+    From the gradients of the training steps, averaged over each epoch:
 
-        gradient_variance/across_parameters/NETWORK     the report's Var_θ, and
-        gradient_mean/across_parameters/NETWORK         the mean beside it
-        gradient_variance/running_noise_scale/NETWORK   images (McCandlish et al. 2018)
+        gradient_variance/across_parameters/NETWORK     the report's Var_θ
+        gradient_mean/across_parameters/NETWORK         the corresponding mean
+        gradient_variance/running_noise_scale/NETWORK   in images (McCandlish et al. 2018)
 
-    From draws of its own at frozen parameters, after every n-th epoch and the last:
+    From separate draws at frozen parameters, after every n-th epoch and the last:
 
         gradient_variance/per_parameter/QUANTITY/NETWORK      ``total``, ``data``, ``sampler``, ``mean_square`` and
         gradient_variance/per_parameter/QUANTITY_se/NETWORK   ``normalised``, with standard errors
         gradient_variance/per_parameter/QUANTITY/TENSOR       ``total``, ``data`` and ``sampler``
 
-    and, in the folder ``gradient_variance``, a bar chart by tensor and a table of all numbers; in TensorBoard also a
-    histogram over the parameters of each tensor. Fresh draws each time, so that errors average out over epochs. With
-    several processes each draws as many, of its own batch size, and the blocks of all are put together.
+    The folder ``gradient_variance`` gets a bar chart by tensor and a table of all numbers; TensorBoard also gets a
+    histogram over the parameters of each tensor. Draws are fresh each time, so that errors average out over epochs.
+    With several processes, each makes the same number of draws with its own batch size, and all blocks are pooled.
 
-    Draws are of training images. Of held-out ones, in the same way, names and files have ``test`` after their first
-    part, as in ``gradient_variance/test/per_parameter/...``; and since no step has a gradient of held-out images,
-    ``gradient_variance/test/across_parameters/NETWORK`` and its mean are over these draws.
+    These names are for training images. For held-out images, names and files have ``test`` after their first part, as
+    in ``gradient_variance/test/per_parameter/...``. No training step has a gradient of held-out images, so
+    ``gradient_variance/test/across_parameters/NETWORK`` and its mean are averaged over the draws.
 
-    Every number is one epoch's, so a checkpoint at an epoch's end carries nothing of it and a resumed run has the same
-    ones; the part before is also measured at its own last epoch.
+    Every number belongs to one epoch, so a checkpoint at an epoch's end needs no state of this callback and a resumed
+    run logs the same numbers; the part before the resumption is also measured at its own last epoch.
 
     Args:
         every_n_epochs: Interval of the draws; 0: never.
         num_batches, repetitions, blocks: See :class:`thermoebm.gradients.Design`. A measurement costs about as much as
             ``num_batches * repetitions`` training steps for each split.
-        splits: Images that are drawn from: those it is trained on (``train``), the held-out ones (``test``) or both.
+        splits: Images to draw from: the training images (``train``), the held-out images (``test``) or both.
 
     Raises:
-        ValueError: If a number does not fit the others, or a split is unknown.
+        ValueError: If the numbers are incompatible, or a split is unknown.
     """
 
     name = "gradient_variance"
@@ -87,7 +87,7 @@ class GradientVariance(PictureCallback):
         self._noise_scale = RunningNoiseScale()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not isinstance(trainer.train_dataloader, DataLoader):  # told before an epoch has been spent
+        if not isinstance(trainer.train_dataloader, DataLoader):  # raised before an epoch is spent
             raise RuntimeError("GradientVariance draws from the training images: it needs one training data loader.")
         self._loaders: dict[SplitName, DataLoader[Tensor]] = {"train": trainer.train_dataloader}
         if "test" in self.splits and self.every_n_epochs:
@@ -118,7 +118,7 @@ class GradientVariance(PictureCallback):
         self._noise_scale.update(gradient)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._across is None:  # a resumed run ends its finished epoch once more
+        if self._across is None:  # a resumed run repeats the end of its finished epoch
             return
         assert isinstance(pl_module, LatentEBM)
         scalars = self._across.scalars() | self._noise_scales(pl_module)
@@ -129,7 +129,7 @@ class GradientVariance(PictureCallback):
         pl_module.log_dict(scalars, sync_dist=True)
 
     def _measure(self, trainer: pl.Trainer, model: LatentEBM, split: SplitName) -> dict[str, float]:
-        """Draws from a split, and writes its picture, table and histograms; the numbers, by their names for train."""
+        """Draws from a split and writes its picture, table and histograms; returns the numbers, named as for train."""
         across = AcrossParameters(list(trainable(model)))
         name = "gradient variance" if split == "train" else f"gradient variance {split}"
         state = measure(
@@ -170,13 +170,13 @@ class GradientVariance(PictureCallback):
 
 
 def _of(split: SplitName, name: str) -> str:
-    """A name as it is of this split: what is of training images goes without saying."""
+    """The name for a split: ``test`` is inserted after the first part; ``train`` is not."""
     first, *rest = name.split("/", 1)
     return "/".join([first, *(["test"] if split == "test" else []), *rest])
 
 
 class AcrossParameters:
-    """:func:`across_parameters` of each network and of both, averaged over gradients; ``names`` are of the tensors."""
+    """:func:`across_parameters` of each network and of both, averaged over gradients; ``names`` are the tensors'."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.members = networks(names)

@@ -54,7 +54,7 @@ class ReconstructionGrid(PictureCallback):
 
 
 def _full_row(images: Tensor, columns: int) -> Tensor:
-    """Images (n, C, H, W) and white ones after them: a last row that is not full keeps to itself."""
+    """Images (n, C, H, W), padded with white images to a full row."""
     return torch.cat([images, images.new_ones(columns - len(images), *images.shape[1:])])
 
 

@@ -1,4 +1,4 @@
-"""Runs side by side in TensorBoard's HParams tab: what each was set to, and how it ended."""
+"""Runs side by side in TensorBoard's HParams tab: their settings and final metrics."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,10 +14,10 @@ _WORDS = ("dataset", "objective", "estimator")
 
 
 class HParams(pl.Callback):
-    """Writes the run's settings, and which metrics to show beside them, into its own event file when training ends.
+    """Writes the run's settings, and the names of the metrics to show, into its event file when training ends.
 
-    The metrics are logged anyway, and the tab shows their last values. SummaryWriter's ``add_hparams`` would make a run
-    of its own in a folder below.
+    The tab shows the last logged values of these metrics. SummaryWriter's ``add_hparams`` would create a separate run
+    in a subfolder.
 
     Args:
         config: The run's whole config; see :func:`thermoebm.runs.settings.settings`.
@@ -31,7 +31,7 @@ class HParams(pl.Callback):
             return
         every = settings(self.config) | {"seed": self.config.get("seed_everything")}
         shown = {name: value for name, value in every.items() if value is not None}
-        # One run tells the tab the columns of all, so each names what another may have: vanilla models have no power.
+        # The tab takes its columns from one run, so each run lists all settings; vanilla models, say, have no power.
         columns = {name: "" if name in _WORDS else 0.0 for name in every} | shown
         metrics = dict.fromkeys(final_metrics(trainer.callback_metrics), 0.0)
         experiment, _, _ = hparams(columns, metrics)
@@ -43,7 +43,7 @@ class HParams(pl.Callback):
 
 
 def final_metrics(logged: Iterable[str]) -> list[str]:
-    """What the tab shows: loss, evidence, gradient variance by each definition, and kernel distances at N = ∞."""
+    """Metrics that the tab shows: loss, evidence, gradient variance by each definition, kernel distances at N = ∞."""
     names = list(logged)
     held_out = [name.replace("/", "/test/", 1) for name in VARIANCES.values()]
     distances = [distance(names, "kernel", split) for split in ("train", "test")]

@@ -14,7 +14,7 @@ from thermoebm.objectives import ThermodynamicIntegration
 class IntegrandPlot(PictureCallback):
     """E_t[log p_β(x|z)] against t on held-out images, with the trapezium's bins.
 
-    The temperatures are those of the objective where it has a schedule, else those of the model's evidence.
+    The temperatures are those of the objective's schedule if it has one, else of the model's evidence schedule.
 
     Args:
         every_n_epochs: Interval; 0: never.
@@ -32,7 +32,7 @@ class IntegrandPlot(PictureCallback):
         objective = model.objective
         schedule = objective.schedule if isinstance(objective, ThermodynamicIntegration) else model.evidence_schedule
         x = held_out(trainer, model, self.count)
-        with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains these are
+        with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains are used
             temperatures, expected = model.ladder(x, schedule, model.stream("integrand"))
         return figure_image(integrand_figure(temperatures.cpu(), expected.mean(-1).cpu(), schedule.power))
 

@@ -1,4 +1,4 @@
-"""Where the time of training goes, by phase."""
+"""The time of training by phase."""
 
 import time
 from itertools import pairwise
@@ -10,8 +10,8 @@ from lightning.pytorch.profilers import Profiler
 TRAINING = ("loading", "sampling", "backward", "optimizer", "rest")
 MEASURING = "measuring"
 
-# What Lightning announces, and the phase that begins with it. It calls a hook of all callbacks before the model's own,
-# so the model's, which is announced though it may be empty, says that the callbacks have ended.
+# Actions that Lightning reports to its profiler, and the phase that begins with each. Lightning calls a hook of all
+# callbacks before the model's own. The latter is reported even if it is empty, so it marks the end of the callbacks.
 _BEGINS = {
     "run_training_epoch": "loading",  # starts the loader's workers
     "train_dataloader_next": "loading",
@@ -25,21 +25,21 @@ _BEGINS = {
 
 
 class Phases(Profiler):
-    """Adds up the time of each phase, by what Lightning announces to its profiler; passes everything on to the former.
+    """Adds up the time of each phase from Lightning's calls to its profiler, and forwards the calls to ``inner``.
 
-        loading     waiting for a batch, and taking it to the device
+        loading     waiting for a batch, and moving it to the device
         sampling    the objective: chains, and the loss at their ends
-        backward    the gradient of the loss, and with several processes its mean
+        backward    the gradient of the loss, and its mean over several processes
         optimizer   the optimiser's step
-        rest        logging, learning rates and Lightning's own
-        measuring   everything that callbacks do, wherever they do it, validation, and all between two epochs
+        rest        logging, learning rates and Lightning's own work
+        measuring   all callbacks in any hook, validation, and everything between two epochs
 
-    An instant belongs to one phase, and the phases sum to the time that has passed. On CUDA that is the device's time,
-    between events in its stream: no step waits for it, and what is hidden behind it, such as loading, costs nothing.
+    Each instant belongs to one phase, and the phases sum to the elapsed time. On CUDA this is device time, between
+    events in the stream: no step waits for it, and host work that overlaps it, such as loading, costs nothing.
 
     Args:
         inner: The trainer's own profiler.
-        device: Where the model is trained.
+        device: Device on which the model is trained.
     """
 
     def __init__(self, inner: Profiler, device: torch.device) -> None:
@@ -77,7 +77,7 @@ class Phases(Profiler):
             self._marks.append((phase, self._now()))
 
     def _now(self) -> Any:
-        """Seconds, or on CUDA an event."""
+        """The present time in seconds, or on CUDA a recorded event."""
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -1,4 +1,4 @@
-"""Where pictures go: a PNG under the run's directory and the same picture in TensorBoard."""
+"""Writes pictures as PNG files under the run's directory and to TensorBoard."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -16,7 +16,7 @@ from thermoebm.modules import LatentEBM
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A grid of tiny images is enlarged to about this many pixels a side of an image, without smoothing.
+# Tiny images in a grid are enlarged, without smoothing, to at most this many pixels a side.
 _LEAST_SIDE = 48
 
 
@@ -27,7 +27,7 @@ class PictureCallback(pl.Callback):
         every_n_epochs: Interval; 0: never.
 
     Raises:
-        ValueError: If it is negative.
+        ValueError: If ``every_n_epochs`` is negative.
     """
 
     name: str
@@ -57,14 +57,14 @@ class PictureCallback(pl.Callback):
         return is_due(trainer, self.every_n_epochs)
 
     def path(self, trainer: pl.Trainer) -> Path | None:
-        """Where this epoch's PNG goes, or None if there is no such place or another process writes it."""
-        log_dir = trainer.log_dir  # asked of every process: it is broadcast
+        """Path of this epoch's PNG, or None if there is no run directory or logger, or another process writes it."""
+        log_dir = trainer.log_dir  # read by every process: it is broadcast
         if log_dir is None or not trainer.loggers or not trainer.is_global_zero:
             return None
         return Path(log_dir) / self.name / f"epoch-{trainer.current_epoch + 1:04d}.png"
 
     def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor, tag: str | None = None) -> None:
-        """Writes a picture as PNG and to TensorBoard, there under its tag or else the callback's name."""
+        """Writes a picture as PNG and to TensorBoard, under ``tag`` or else the callback's name."""
         path.parent.mkdir(parents=True, exist_ok=True)
         save_image(picture, path)
         for logger in tensorboards(trainer):
@@ -72,7 +72,7 @@ class PictureCallback(pl.Callback):
 
 
 def is_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
-    """Whether the epoch that ends is an n-th one, or the last; never for 0."""
+    """Whether the epoch that ends is an n-th one or the last; never if ``every_n_epochs`` is 0."""
     if every_n_epochs == 0:
         return False
     epoch = trainer.current_epoch + 1

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 
 class Progress(ProgressBar):
-    """Steps done of all steps, time left, and the last loss.
+    """Shows the completed and total steps, the time left, and the last loss.
 
-    Where the output is not a terminal, the bar is redrawn every ten seconds only.
+    If the output is not a terminal, the bar is redrawn only every ten seconds.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What every training run has: a directory, loggers that write there, and a checkpoint of its last epoch."""
+"""The directory of a training run, the loggers that write there, and the checkpoint of its last epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from thermoebm.runtime.terminal import say, tensorboard_command
 
 
 class RunDirectory(pl.Callback):
-    """Claims PARENT/0, 1, ... when training is set up, or goes on in the directory of the run that is resumed.
+    """Claims the first free one of PARENT/0, 1, ... at set-up, or continues in the directory of the resumed run.
 
-    It must come before callbacks that write. With several processes the first one claims and tells the others.
+    It must come before callbacks that write. With several processes, the first one claims and informs the others.
 
     Args:
-        parent: Where the runs of this name are kept.
-        continued: The directory to go on in.
-        resume_step: Global step that the run goes on from there.
+        parent: Folder of the runs with this name.
+        continued: Directory of the resumed run; None: a new one is claimed.
+        resume_step: Global step from which the resumed run continues.
     """
 
     def __init__(self, parent: Path, continued: Path | None = None, resume_step: int | None = None) -> None:
@@ -41,11 +41,11 @@ class RunDirectory(pl.Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps checkpoints/last.ckpt of the last epoch that is over, from which a run resumes exactly.
+    """Keeps checkpoints/last.ckpt of the last completed epoch, from which a run resumes exactly.
 
-    It holds the state at the very end of the epoch (left to itself Lightning saves when it validates, maybe every
-    tenth epoch and before the epoch's end hooks), and takes its name only when the epoch's metrics have been logged: a
-    program that is killed in between resumes from the epoch before, and no row is missing.
+    It holds the state at the very end of the epoch. (By default, Lightning saves at validation, which may be every
+    tenth epoch and comes before the hooks at the epoch's end.) The file gets its final name only after the epoch's
+    metrics have been logged: a program killed in between resumes from the previous epoch, and no row is missing.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved: tuple[Path, Path] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: there is one file, and which one it is does not depend on the past."""
+        """Empty: there is only one file, and its path does not depend on the past."""
         return {}
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:

@@ -1,4 +1,4 @@
-"""Which real images a callback measures with, while a model trains on some of them."""
+"""The splits of real images that a callback measures with."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,10 +9,10 @@ SplitName = Literal["train", "test"]
 
 
 def checked(owner: str, splits: Sequence[SplitName]) -> tuple[SplitName, ...]:
-    """The splits, if they are some.
+    """Checks a callback's splits and returns them.
 
     Raises:
-        ValueError: If there is none, one is unknown or named twice; ``owner`` is named.
+        ValueError: If there is none, or one is unknown or repeated; the message names ``owner``.
     """
     if not splits or len(set(splits)) < len(splits) or not set(splits) <= {"train", "test"}:
         raise ValueError(f"{owner}: splits is {list(splits)}; give [train], [test] or both.")
@@ -20,10 +20,10 @@ def checked(owner: str, splits: Sequence[SplitName]) -> tuple[SplitName, ...]:
 
 
 def images_module(owner: str, data: object) -> ImageDataModule:
-    """A trainer's data, if it has both splits.
+    """Checks that a trainer's data has both splits and returns it.
 
     Raises:
-        ValueError: If it is no ImageDataModule; ``owner`` is named.
+        ValueError: If it is not an ImageDataModule; the message names ``owner``.
     """
     if not isinstance(data, ImageDataModule):
         raise ValueError(f"{owner} needs the images of an ImageDataModule; this trainer has none.")

@@ -1,6 +1,6 @@
-"""The programs: train.py, evaluate.py, ``python -m thermoebm.study`` and what else is started by a name.
+"""The command-line programs: train.py, evaluate.py, ``python -m thermoebm.study`` and others started as modules.
 
-They parse arguments, tell faults in a sentence and leave the work to the folders below.
+They parse arguments, report faults in one sentence and leave the work to the other packages.
 """
 
 from thermoebm.runtime import lazy

@@ -9,7 +9,7 @@ from thermoebm.runtime.terminal import fail
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains it, or finds it in the cache, and says how good it is."""
+    """Trains the classifier, or loads it from the cache, and prints its accuracy."""
     parser = Parser(prog="python -m thermoebm.cli.classifier", description=__doc__)
     parser.add_argument("data", help="the data set, for instance digits")
     parser.add_argument("--root", help="where the data set is, if it is a file or folder")

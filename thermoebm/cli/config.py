@@ -1,4 +1,4 @@
-"""How the config of a run is parsed, and kept."""
+"""Parses and saves the config of a run."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from thermoebm.runtime.terminal import fail, reason
 
 
 class ConfigParser(LightningArgumentParser):
-    """Says what is wrong in one sentence, without the usage text of a hundred options."""
+    """Reports errors in one sentence, without the usage text of a hundred options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         report, sentence = str(message), reason(ex) if ex else str(message)
@@ -43,7 +43,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 def a_seed(value: bool | int) -> int:
-    """The seed, if it is one.
+    """Checks a seed and returns it.
 
     Raises:
         ValueError: If it is not a number of at least 0.

@@ -24,14 +24,14 @@ from thermoebm.runtime.files import replacing, write_text
 from thermoebm.runtime.terminal import fail, quieten, say
 from thermoebm.runtime.threads import threads
 
-# What the table shows of the gradient's variance.
+# The gradient variances that the table shows.
 _GRADIENT = "gradient_variance/per_parameter/{}/{}"
 _NETWORKS = ("energy", "generator")
 _PARTS = ("total", "data", "sampler")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluates every checkpoint named, and ends with code 2 if one of them could not be."""
+    """Evaluates all given checkpoints; the exit code is 2 if any of them fails."""
     quieten()
     keep_freed_memory()
     options = _options(arguments)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for row in _evaluate(path, output / label, settings):
                 results[label] = row
                 write_tables(list(results.values()), settings, output)
-        except (ValueError, OSError, RuntimeError) as error:  # the last: no memory, no convergence
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: out of memory, no convergence
             failed = True
             named = str(error) if str(path) in str(error) else f"{path}: {error or type(error).__name__}"
             print(f"error: {' '.join(named.split())}", file=sys.stderr, flush=True)
@@ -95,7 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def find_checkpoints(given: Sequence[str]) -> list[Path]:
-    """The files named, and every last.ckpt below the folders named.
+    """The given files, and every last.ckpt below the given folders.
 
     Raises:
         ValueError: If a path is neither, or a folder holds none.
@@ -112,7 +112,7 @@ def find_checkpoints(given: Sequence[str]) -> list[Path]:
 
 
 def labels(checkpoints: Sequence[Path]) -> dict[str, Path]:
-    """A short name for each: runs/digits/0/checkpoints/last.ckpt is digits-0; a number is added to what is taken."""
+    """A short label for each: digits-0 for runs/digits/0/checkpoints/last.ckpt; a number makes duplicates unique."""
     named: dict[str, Path] = {}
     for path in checkpoints:
         folder = [part for part in path.resolve().parts[1:-1] if part != "checkpoints"][-2:]
@@ -135,7 +135,7 @@ def _writable(output: Path) -> Path:
 
 
 def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
-    """One checkpoint's row, first without distances and then with them; pictures as soon as there are images."""
+    """Yields a checkpoint's row, first without distances and then with them; writes pictures as early as possible."""
     model, data = evaluation.load(path, settings)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:
-    """metrics.json, and metrics.csv with one row a checkpoint; each replaced in one piece."""
+    """Writes metrics.json, and metrics.csv with one row per checkpoint; each is replaced atomically."""
     whole = _finite({"settings": asdict(settings), "results": results})
     write_text(output / "metrics.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
     rows = [{k: v for k, v in row.items() if k not in ("extrapolations", "remarks")} for row in results]
@@ -178,7 +178,7 @@ def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no word for what is not a number: null."""
+    """Replaces non-finite numbers by None, which JSON writes as null: it cannot represent them."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -187,7 +187,7 @@ def _finite(value: Any) -> Any:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """One line a checkpoint, and what the columns mean."""
+    """One line per checkpoint, and notes on the columns."""
     distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
     heads = ["checkpoint", *(f"{name} N=∞" for name in distances)]
     heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]

@@ -1,4 +1,4 @@
-"""What all programs with plain options share."""
+"""The argument parser of all programs with plain options."""
 
 import argparse
 from typing import NoReturn
@@ -7,7 +7,7 @@ from thermoebm.runtime.terminal import fail
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage text."""
+    """Reports errors in one sentence, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message}; --help lists every option")

@@ -22,7 +22,7 @@ _COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status; faults are told in one sentence."""
+    """Returns the exit status; faults are reported in one sentence."""
     options = _options(arguments)
     quieten()
     started = time.perf_counter()
@@ -124,5 +124,5 @@ def _page(study: Any, output: Path, options: argparse.Namespace) -> None:
 
 
 def _of(name: str) -> Any:
-    """Imported when it is needed: each takes a while."""
+    """A module of the study package, imported only when needed: each takes a while."""
     return importlib.import_module(f"thermoebm.study.{name}")

@@ -34,7 +34,7 @@ from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_c
 
 
 class CLI(LightningCLI):
-    """LightningCLI with run directories that never collide, and faults told in a sentence before training starts."""
+    """LightningCLI with run directories that never collide, and faults reported in one sentence before training."""
 
     def __init__(self, args: Any = None) -> None:
         quieten()
@@ -63,7 +63,7 @@ class CLI(LightningCLI):
             help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
         )
         parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
-        # Not in the list of callbacks, so that an overlay can change a field of what a config measures.
+        # Not in the list of callbacks, so that an overlay can change single fields of a config's measurements.
         parser.add_lightning_class_args(GradientVariance, "gradient_variance")
         parser.add_lightning_class_args(GenerationMetrics, "fidelity")
         parser.set_defaults({"gradient_variance.every_n_epochs": 0, "fidelity.every_n_epochs": 0})
@@ -71,7 +71,7 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
 
     def _parse_ckpt_path(self) -> None:
-        """Not Lightning's, which silently replaces the configured model by the checkpoint's."""
+        """Does nothing: Lightning's version silently replaces the configured model by the checkpoint's."""
 
     def instantiate_classes(self) -> None:
         """Builds everything and checks that it fits together, so that nothing fails once training has started."""
@@ -97,7 +97,7 @@ class CLI(LightningCLI):
         torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Checks data and checkpoint, and adds what every run has: its directory, alarms, cost and a progress bar."""
+        """Checks data and checkpoint, and adds the callbacks of every run: directory, alarms, cost, progress bar."""
         self.datamodule.prepare_data()
         self.datamodule.setup()
         self.model.check_images(self.datamodule.image_shape)
@@ -139,7 +139,7 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit":
             self.datamodule.check_shares(trainer.world_size)
-        # Last but for checkpoints, so that an epoch's cost has what all others measured at its end.
+        # Cost comes after all but the checkpoints, so that it includes what the others measure at an epoch's end.
         added = trainer.callbacks  # type: ignore[attr-defined]
         added.sort(key=lambda callback: isinstance(callback, Cost | Checkpoint))
         fidelity = self._get(self.config_init, "fidelity")
@@ -147,7 +147,7 @@ class CLI(LightningCLI):
             fidelity.prepare(self.datamodule)
         return trainer
 
-    # Each subcommand
+    # Subcommands
 
     def before_fit(self) -> None:
         generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
@@ -158,7 +158,7 @@ class CLI(LightningCLI):
         )
 
     def fit(self, model: LatentEBM, **kwargs: Any) -> None:
-        """Trains; a training that breaks down ends with its sentence."""
+        """Trains; a breakdown of the training is reported in one sentence."""
         try:
             self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:

@@ -1,6 +1,6 @@
-"""``python -m thermoebm.cli.worker RUN_DIRECTORY``: one run of a study, trained by train.py and judged by evaluate.py.
+"""``python -m thermoebm.cli.worker RUN_DIRECTORY``: one run of a study, with train.py and then evaluate.py.
 
-Both are imported when their turn comes: a worker first makes sure that the run is its own.
+Both are imported only when needed: a worker first makes sure that no other worker has the run.
 """
 
 import sys
@@ -12,7 +12,7 @@ def train(arguments: list[str]) -> None:
     """``train.py``."""
     from thermoebm.cli.train import CLI
 
-    sys.argv = sys.argv[:1]  # Lightning wonders otherwise
+    sys.argv = sys.argv[:1]  # else Lightning warns of two sources of arguments
     CLI(arguments)
 
 

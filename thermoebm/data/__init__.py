@@ -1,4 +1,4 @@
-"""What is learned from: a LightningDataModule for each data set, and for one's own images.
+"""LightningDataModules for the supported data sets and for the user's own images.
 
 Images are float32 in [-1, 1], (C, H, W), and one batch is a tensor (B, C, H, W).
 """

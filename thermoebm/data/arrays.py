@@ -1,4 +1,4 @@
-"""A user's own images as arrays in an npz."""
+"""The user's own images as arrays in an npz file."""
 
 import zipfile
 
@@ -15,12 +15,16 @@ _NAMES = ("images", "x", "arr_0")
 
 
 class Arrays(Own):
-    """Images in an npz, as ``numpy.savez_compressed("faces.npz", train=train, test=test)`` writes it.
+    """Images in an npz file, as written by ``numpy.savez_compressed("faces.npz", train=train, test=test)``.
 
-    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with one or three channels, labels integers (N,) from 0.
-    Keys are ``train`` and ``test`` (or ``val``), ``train_labels`` and ``test_labels`` if there are any; or one array
-    alone or under ``images``, ``x`` or ``arr_0``, and ``labels``: then one fixed permutation holds out ``num_val``, or
-    a tenth. Other arrays beside these are not looked at.
+    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with one or three channels; labels are integers (N,) from
+    0. The file has one of two layouts:
+
+    - Split: ``train`` and ``test`` (or ``val``), with optional ``train_labels`` and ``test_labels`` (``val_labels``).
+    - Unsplit: a single array, or one named ``images``, ``x`` or ``arr_0``, with optional ``labels``. One fixed
+      permutation holds out ``num_val`` images, a tenth by default.
+
+    Other arrays beside these are not read.
     """
 
     def source(self) -> list[str]:
@@ -63,10 +67,10 @@ class Arrays(Own):
         return self._part(train, None), self._part(val, None)
 
     def _single(self, keys: list[str]) -> str:
-        """The key of the only images.
+        """The key of the images of an unsplit file.
 
         Raises:
-            ValueError: If none stands out.
+            ValueError: If there is not exactly one candidate.
         """
         images = [key for key in keys if key in _NAMES] or [key for key in keys if not key.endswith("labels")]
         if len(images) != 1:
@@ -76,7 +80,7 @@ class Arrays(Own):
         return images[0]
 
     def _part(self, split: Split, count: int | None) -> Split:
-        """The first ``count``, resized."""
+        """The first ``count`` images, resized, with their labels."""
         images = resized(split.images[:count], self.image_size).contiguous()
         return Split(images, None if split.labels is None else split.labels[:count])
 
@@ -84,7 +88,7 @@ class Arrays(Own):
         """All images of a key, with their labels.
 
         Raises:
-            ValueError: If they are not as they should be; which key, and what to do.
+            ValueError: If images or labels have a wrong type, shape or range; the message names the key and the remedy.
         """
         images = self._images(key, self._array(opened, key))
         if f"{labels_key}.npy" not in opened.namelist():
@@ -102,7 +106,7 @@ class Arrays(Own):
         return Split(images, torch.from_numpy(labels.astype(np.int64)))
 
     def _images(self, key: str, array: np.ndarray) -> Tensor:
-        """(N, C, H, W), a view where that is possible."""
+        """The array as images (N, C, H, W), without a copy."""
         shape, wrong = array.shape, None
         last, second = (array.ndim == 4 and shape[axis] in (1, 3) for axis in (-1, 1))
         if array.dtype != np.uint8:
@@ -121,7 +125,7 @@ class Arrays(Own):
         return images.permute(0, 3, 1, 2) if last else images
 
     def _array(self, opened: zipfile.ZipFile, key: str) -> np.ndarray:
-        """One array. numpy.load would do, but stops before the checksum if the header promises too little.
+        """One array. ``numpy.load`` is not used: it does not reach the checksum if the header declares too little data.
 
         Raises:
             ValueError: If it is damaged, or holds pickled objects, which are never loaded.
@@ -131,7 +135,7 @@ class Arrays(Own):
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
                 if file.read(1):
                     raise ValueError("there is more than its header says")
-        except Exception as error:  # whatever zipfile and numpy stumble on in foreign bytes
+        except Exception as error:  # zipfile and numpy raise many types on damaged data
             if "allow_pickle" in str(error):
                 raise ValueError(f"{key} in {self.root} holds Python objects; save uint8, 0 to 255.") from None
             told = " ".join(str(error).split())
@@ -144,5 +148,5 @@ def _keys(opened: zipfile.ZipFile) -> list[str]:
 
 
 def _held_out(keys: list[str]) -> str | None:
-    """The key of the held-out images, if there are training images beside them."""
+    """The key of the held-out images; None unless the file has both these and training images."""
     return next((key for key in ("test", "val") if key in keys and "train" in keys), None)

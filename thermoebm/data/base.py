@@ -1,4 +1,4 @@
-"""What every data set shares: its splits and their cache, shuffling that a resumed run repeats, one scale of pixels."""
+"""The base class of the data sets: splits, disk cache, shuffling that is reproducible on resuming, pixel scaling."""
 
 import copy
 from abc import abstractmethod
@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from thermoebm.data.batches import Images, Order, Shuffle, as_is
 from thermoebm.runtime import cache
 
-# Part of the name of what is kept on disk: raise it when pixels come out differently.
+# Part of the cache key. Increase it when a change of the code changes the decoded pixels.
 _VERSION = 2
 
 
 class Split(NamedTuple):
-    """Images uint8 (N, C, H, W), and their labels int64 (N,) where there are any."""
+    """Images, uint8 (N, C, H, W), and their labels, int64 (N,), if there are any."""
 
     images: Tensor
     labels: Tensor | None
@@ -32,16 +32,16 @@ class ImageDataModule(pl.LightningDataModule):
     that compiled code sees one shape.
 
     Args:
-        root: The folder of the data set's files, or the file.
+        root: Folder of the data set's files, or the file itself.
         num_train: Number of training images, the first ones in the data set's own order; None: all.
         num_val: Number of held-out images, likewise.
-        image_size: Side of the images in pixels; None: as they are.
+        image_size: Side of the images in pixels; None: no resizing.
         batch_size: Images in a batch.
-        seed: Of the training order and the augmentation. Which images are held out does not depend on it.
-        download: Download what is absent, where a data set can be downloaded.
+        seed: Seed of the training order and of the augmentation; which images are held out does not depend on it.
+        download: Download missing files, if the data set can be downloaded.
         augment: ``flip`` mirrors each training image with probability 1/2, anew each epoch.
-        shuffle: A new order ``each_epoch``, or one for all (``once``), as in the report's code.
-        resident: Keep the images on the device that trains; ``auto``: on CUDA.
+        shuffle: A new order in each epoch (``each_epoch``), or one order for all (``once``), as in the report's code.
+        resident: Keep the images in the training device's memory; ``auto``: on CUDA only.
 
     Raises:
         ValueError: If a number is below 1.
@@ -78,43 +78,43 @@ class ImageDataModule(pl.LightningDataModule):
         self._splits: tuple[Split, Split] | None = None
         self._on_device: dict[tuple[torch.device, int], Tensor] = {}
 
-    # What a data set says of itself
+    # Defined by each data set
 
     @abstractmethod
     def read(self) -> tuple[Split, Split]:
         """Reads and decodes training and held-out images.
 
         Raises:
-            ValueError: If a file is absent, damaged or another one; which, and what to do.
+            ValueError: If a file is absent, damaged or not the expected one; the message names it and the remedy.
         """
 
     def source(self) -> list[str] | None:
-        """What the decoded images depend on, files (see :func:`thermoebm.data.files.stamp`) and options alike.
+        """Everything the decoded images depend on: files (see :func:`thermoebm.data.files.stamp`) and options.
 
-        None: nothing is kept on disk.
+        It is part of the cache key. None: nothing is cached on disk.
         """
         return None
 
     def obtain(self) -> None:
-        """Makes sure that the files are there: downloads what is absent, if that is allowed.
+        """Ensures that the files exist; downloads missing ones if that is allowed.
 
         Raises:
-            ValueError: If a file is absent and stays so; which, where it can be had and where it goes.
+            ValueError: If a file is still absent; the message says which, where to get it and where to put it.
         """
         return None
 
     @property
     def title(self) -> str:
-        """The data set's name, in lower case, as it stands in the names of distances: ``FD[classifier:digits]``."""
+        """The data set's name in lower case, as used in the names of distances: ``FD[classifier:digits]``."""
         return type(self).__name__.lower()
 
     @property
     def divides_itself(self) -> bool:
-        """Whether ``num_val`` decides which images are held out, there being no official split."""
+        """Whether ``num_val`` determines which images are held out, because there is no official split."""
         return False
 
     def whole(self) -> "ImageDataModule":
-        """The same data set with all of its images, none of them in the other split."""
+        """The same data set with all of its images; none of them changes its split."""
         other = copy.copy(self)
         other.num_train = other._splits = None
         if not self.divides_itself:
@@ -131,7 +131,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Loads the images once.
 
         Raises:
-            ValueError: If there are fewer images than asked for, none held out, or too few to train on for a batch.
+            ValueError: If there are fewer images than requested, none held out, or too few training images for a batch.
         """
         if self._splits is not None:
             return
@@ -153,7 +153,7 @@ class ImageDataModule(pl.LightningDataModule):
 
         def make() -> dict[str, Any]:
             train, held_out = self.read()
-            # The first images of a larger tensor would be written, and kept in memory, with all of the others.
+            # A slice of a larger tensor would be saved, and kept in memory, with the storage of the whole tensor.
             return {"train": _apart(train), "held out": _apart(held_out)}
 
         wanted = (self.num_train, self.num_val, self.image_size)
@@ -186,10 +186,10 @@ class ImageDataModule(pl.LightningDataModule):
     # Batches
 
     def check_shares(self, world: int) -> None:
-        """Of this many processes, each must have a batch: an epoch without one would pass for training.
+        """Checks that each of ``world`` processes has a batch: an epoch without one would train nothing, unnoticed.
 
         Raises:
-            ValueError: If their shares of the training images are smaller than a batch.
+            ValueError: If a process's share of the training images is smaller than a batch.
         """
         share = len(self.train_images) // world
         if share < self.batch_size:
@@ -216,12 +216,12 @@ class ImageDataModule(pl.LightningDataModule):
         return Order(len(images), shuffle, self.seed, rank, world)
 
     def _placed(self, images: Tensor) -> Tensor:
-        """The images on the device that trains, if they are to be kept there."""
+        """The images, moved to the training device if they are to be kept there."""
         device = self.trainer.strategy.root_device if self.trainer is not None else images.device
         resident = self.resident == "on" or (self.resident == "auto" and device.type == "cuda")
         if not resident:
             return images
-        key = device, images.data_ptr()  # of either split: both are kept as long as this object
+        key = device, images.data_ptr()  # identifies the split: both tensors live as long as this object
         if key not in self._on_device:
             self._on_device[key] = images.to(device)
         return self._on_device[key]
@@ -231,7 +231,7 @@ class ImageDataModule(pl.LightningDataModule):
 
 
 def _apart(split: Split) -> tuple[Tensor | None, ...]:
-    """The split's tensors, each with storage of its own size."""
+    """The split's tensors; those that are views of a larger storage are cloned."""
     return tuple(
         part if part is None or part.untyped_storage().nbytes() == part.nbytes else part.clone() for part in split
     )

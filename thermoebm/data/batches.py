@@ -1,4 +1,4 @@
-"""From images in memory to batches: one scale of pixels, and an order that a resumed run repeats."""
+"""Batches of images in memory: pixel scaling, and an order that is reproducible on resuming."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -13,16 +13,16 @@ Shuffle = Literal["each_epoch", "once", "never"]
 
 
 class Order(DistributedSampler[int]):
-    """The order of images, a function of (seed, epoch), shared out to the processes of a distributed run.
+    """The order of images, a function of (seed, epoch), divided among the processes of a distributed run.
 
-    A resumed epoch sees the order it would have seen. Shuffled images are shared out evenly, the few that are left over
-    dropped; unshuffled ones are all shown, once. Lightning leaves a DistributedSampler as it is.
+    A resumed epoch has the same order as an uninterrupted one. Shuffled images are divided evenly and the remainder is
+    dropped; unshuffled images are all shown exactly once. Lightning does not replace a DistributedSampler.
 
     Args:
         length: Number of images.
-        shuffle: A new order each epoch, one for all epochs, or the images' own.
-        seed: Of the shuffling.
-        rank: This process's number of ``world``.
+        shuffle: ``each_epoch``: a new order in each epoch; ``once``: one for all epochs; ``never``: the images' own.
+        seed: Seed of the shuffling.
+        rank: Index of this process.
         world: Number of processes.
     """
 
@@ -52,17 +52,17 @@ class Order(DistributedSampler[int]):
 
 
 class Images(Dataset[Tensor]):
-    """Images kept as uint8 (N, C, H, W), scaled to float32 in [-1, 1] a batch at a time, wherever they are kept.
+    """Images stored as uint8 (N, C, H, W); each batch is scaled to float32 in [-1, 1] on the device that holds them.
 
     Args:
         images: uint8 (N, C, H, W).
-        mirror: Whose epochs decide which images are mirrored; None: none is.
+        mirror: Order whose seed and epoch determine which images are mirrored; None: no mirroring.
     """
 
     def __init__(self, images: Tensor, mirror: Order | None = None) -> None:
         self.images = images
         self.mirror = mirror
-        self._coins: tuple[int, Tensor] | None = None  # of one epoch
+        self._coins: tuple[int, Tensor] | None = None  # epoch, and which images it mirrors
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,7 +81,7 @@ class Images(Dataset[Tensor]):
         return batch.float() / 127.5 - 1
 
     def _mirrored(self, seed: int, epoch: int) -> Tensor:
-        """Which of all images this epoch mirrors, drawn once for all of its batches."""
+        """Which of the N images are mirrored in this epoch, drawn once for all of its batches."""
         if self._coins is None or self._coins[0] != epoch:
             coins = torch.rand(len(self), generator=randomness.stream("cpu", seed, "mirror", epoch)) < 0.5
             self._coins = epoch, coins

@@ -28,17 +28,17 @@ _LINE = re.compile(rf"({_IMAGE.pattern}) +([012]) *")
 class CelebA(ImageDataModule):
     """Faces of celebrities (Liu et al. 2015): 162,770 training and 19,962 held-out colour images, without labels.
 
-    They are the official partitions 0 (train) and 2 (test), in the file's order. The files are
-    ``img_align_celeba.zip``, which is read as it is, or the folder ``img_align_celeba`` it unpacks to, and
-    ``list_eval_partition.txt`` beside it; all in ``root/celeba``, where torchvision puts them, or in ``root``.
-    A JPEG has no checksum: damage that still decodes is noticed in the archive only, by the archive's.
+    These are the official partitions 0 (train) and 2 (test), in the order of the partition file. The files are
+    ``img_align_celeba.zip``, which is read without unpacking, or the folder ``img_align_celeba`` it unpacks to, and
+    beside it ``list_eval_partition.txt``; all in ``root/celeba``, where torchvision puts them, or in ``root``.
+    A JPEG has no checksum: damage that still decodes is noticed only in the archive, by the archive's checksum.
 
     Args:
         root: The folder of the files.
-        image_size: Side of the images in pixels; the files' are 178x218.
+        image_size: Side of the images in pixels; the original images are 178x218.
         crop: ``whole`` squeezes the whole image into the square, as the report's code does; ``center`` resizes the
             shorter side and keeps the middle, as Pang et al. (2020) do.
-        options: As of :class:`ImageDataModule`.
+        options: Other arguments of :class:`ImageDataModule`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CelebA(ImageDataModule):
 
     @property
     def folder(self) -> Path:
-        """Where the files are, or are to be put."""
+        """The folder that holds the files, or that a download puts them in."""
         here = any((self.root / name).exists() for name in (_ARCHIVE, _FOLDER, _PARTITION))
         return self.root if here else self.root / "celeba"
 
@@ -104,7 +104,7 @@ class CelebA(ImageDataModule):
         return train[: self.num_train], held_out[: self.num_val]
 
     def _check_listed(self, present: Iterable[str]) -> None:
-        """A partition that is cut short does not list all images."""
+        """Raises a ValueError if the partition file does not list all images, as when it is truncated."""
         unlisted = set(present) - partition(self.folder / _PARTITION).keys()
         if unlisted:
             raise ValueError(
@@ -113,7 +113,7 @@ class CelebA(ImageDataModule):
             )
 
     def _aligned(self, name: str, present: dict[str, Picture]) -> Picture:
-        """The picture of this name, which is absent or of another size only once it is read."""
+        """The picture of this name; it is an error only when read if it is absent or has another size."""
         if name not in present:
             return Picture(f"{_FOLDER}/{name}", _absent)
         picture = present[name]
@@ -129,15 +129,15 @@ class CelebA(ImageDataModule):
 
 
 def _absent() -> bytes:
-    """Read instead of a picture that is not there."""
+    """The ``read`` of an absent picture."""
     raise UnfitError("is absent")
 
 
 def partition(path: Path) -> dict[str, int]:
-    """Which images are for training (0), validation (1) and testing (2), in the file's order.
+    """Maps each image's name to its partition, training (0), validation (1) or test (2), in the file's order.
 
     Raises:
-        ValueError: If the file is damaged or another one.
+        ValueError: If the file is damaged or not the partition file.
     """
     try:
         lines = _bytes(path).decode("ascii").splitlines()
@@ -163,7 +163,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _size(content: bytes) -> tuple[int, int] | None:
-    """Width and height by the picture's header; None: it is no picture, of which decoding will say more."""
+    """Width and height from the picture's header; None if it has none, which decoding reports in detail."""
     with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as picture:
         return picture.size
     return None

@@ -18,7 +18,7 @@ class CIFAR10(ImageDataModule):
     """
 
     def checksums(self) -> dict[Path, str]:
-        """The MD5 of each file, as torchvision has them."""
+        """The MD5 of each file, as listed by torchvision."""
         published, meta = datasets.CIFAR10, datasets.CIFAR10.meta
         named = [*published.train_list, *published.test_list, (meta["filename"], meta["md5"])]
         return {self.root / published.base_folder / name: md5 for name, md5 in named}
@@ -39,7 +39,7 @@ class CIFAR10(ImageDataModule):
 
     def _split(self, train: bool, count: int | None) -> Split:
         with warnings.catch_warnings():
-            # The batches were pickled by a numpy of 2009, in a way that numpy 2.4.0 to 2.4.4 warn of.
+            # The batches were pickled by a numpy of 2009, in a way that numpy 2.4.0 to 2.4.4 warn about.
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
             data = datasets.CIFAR10(self.root, train=train)
         images = torch.from_numpy(data.data[:count]).permute(0, 3, 1, 2).contiguous()  # torchvision's are (N, H, W, C)

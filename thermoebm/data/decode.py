@@ -1,4 +1,4 @@
-"""Bytes of picture files to uint8 tensors of one shape, and a sentence for each file that is no picture."""
+"""Decodes picture files to uint8 tensors of one shape, with a sentence for each file that cannot be decoded."""
 
 import io
 import re
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from thermoebm.runtime.progress import bar
 
-# PIL knows more, some of which start other programs.
+# PIL supports more formats, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MOST_PIXELS = 100_000_000
-# What ends the entropy-coded data of a JPEG: neither a stuffed zero nor a restart (ITU-T T.81, B.1.1.5).
+# The marker that ends a JPEG's entropy-coded data: no stuffed zero and no restart marker (ITU-T T.81, B.1.1.5).
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 Crop = Literal["whole", "center"]
 
 
 class UnfitError(ValueError):
-    """A picture that is refused for what it is, not for damage; what is said goes behind its name."""
+    """A picture that is refused for a reason other than damage; the message follows its name in a sentence."""
 
 
 class Picture(NamedTuple):
@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Images uint8 (N, C, H, W), which of the pictures they are, and what is wrong with those that are not."""
+    """Images, uint8 (N, C, H, W), the indices of their pictures, and a sentence for each picture that failed."""
 
     images: Tensor
     kept: list[int]
@@ -44,29 +44,29 @@ class Decoded(NamedTuple):
 def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, channels: int) -> Tensor:
     """One picture, upright as its EXIF orientation says, as uint8 (C, H, W).
 
-    Transparent parts show a white background, 16-bit grey keeps its high byte, of an animation the first frame counts.
+    Transparent parts are shown on white, 16-bit grey keeps its high byte, and an animation gives its first frame.
     Resizing is PIL's antialiased bilinear interpolation.
 
     Args:
         read: Returns the file's bytes.
-        name: What the picture is called in a sentence.
-        size: Side in pixels; None: as it is.
-        crop: ``whole`` squeezes the whole picture into the square; ``center`` brings its shorter side to ``size`` and
-            cuts the middle out (Pang et al. 2020).
+        name: Name of the picture in error messages.
+        size: Side in pixels; None: no resizing.
+        crop: ``whole`` squeezes the whole picture into the square; ``center`` resizes its shorter side to ``size`` and
+            crops the centre (Pang et al. 2020).
         channels: 1 (grey, ITU-R 601 luma) or 3 (red, green, blue).
 
     Raises:
-        ValueError: If it cannot be read; the sentence begins with ``name``.
+        ValueError: If it cannot be decoded; the message begins with ``name``.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's on EXIF data and the like: what matters is raised
+            warnings.simplefilter("ignore")  # PIL warns about EXIF data and the like; real faults are raised
             pixels = np.asarray(_resize(_convert(_load(read()), channels), size, crop))
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
     except UnfitError as error:
         raise ValueError(f"{name} {error}") from None
-    except Exception as error:  # whatever PIL and zipfile stumble on in foreign bytes
+    except Exception as error:  # PIL and zipfile raise many types on damaged data
         raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
 
@@ -74,20 +74,20 @@ def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, c
 def decode_first(
     pictures: Sequence[Picture], count: int, size: int | None, crop: Crop, channels: int, title: str | None = None
 ) -> Decoded:
-    """Decodes pictures until ``count`` of them have been readable or there are no more.
+    """Decodes pictures in order until ``count`` of them have been read or none is left.
 
-    One after the other: most of the time goes into Python, and a second thread made it no faster.
+    Decoding is sequential: most of the time is spent in Python, and a second thread made it no faster.
 
     Args:
-        pictures: In order.
+        pictures: The pictures, in order.
         count: Number of images.
-        size: See :func:`decode`, as for ``crop`` and ``channels``.
-        crop: See there.
-        channels: See there.
-        title: Of the progress bar; None: no bar.
+        size: See :func:`decode`.
+        crop: See :func:`decode`.
+        channels: See :func:`decode`.
+        title: Title of the progress bar; None: no bar.
 
     Raises:
-        ValueError: If ``size`` is None and two pictures differ in size; which.
+        ValueError: If ``size`` is None and two pictures differ in size; the message names both.
     """
     count = min(count, len(pictures))
     images = torch.empty(0, channels, size or 0, size or 0, dtype=torch.uint8)
@@ -117,13 +117,13 @@ def decode_first(
 
 
 def complaint(faults: Sequence[str], total: int) -> str:
-    """How many of so many pictures cannot be read, and what is wrong with the first ten of them."""
+    """A clause that says how many of ``total`` pictures cannot be read, and lists the first ten faults."""
     told = "; ".join(faults[:10]) + ("; ..." if len(faults) > 10 else "")
     return f"{len(faults)} of {total} pictures cannot be read: {told}"
 
 
 def _load(content: bytes) -> Image.Image:
-    """All pixels, upright."""
+    """The picture with all pixels loaded, rotated upright."""
     if not content:
         raise UnfitError("is empty")
     try:
@@ -134,7 +134,7 @@ def _load(content: bytes) -> Image.Image:
     if too_large:
         raise UnfitError(f"has more than {_MOST_PIXELS:,} pixels")
     if image.format == "PNG":
-        Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() does not look at
+        Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() ignores
     if image.format == "JPEG":
         _check_scan(content)
     image.load()
@@ -142,9 +142,9 @@ def _load(content: bytes) -> Image.Image:
 
 
 def _check_scan(content: bytes) -> None:
-    """Refuses a JPEG whose first scan ends in a marker that does not exist, of which PIL shows what comes before.
+    """Refuses a JPEG whose first scan ends in an undefined marker; PIL would return the part before it.
 
-    No more can be told without decoding: a JPEG has no checksum, and zeros of any length may be coefficients.
+    No more damage can be detected without decoding: a JPEG has no checksum, and a run of zeros may be coefficients.
     """
     place = 2
     while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xff":
@@ -158,7 +158,7 @@ def _check_scan(content: bytes) -> None:
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """To grey or RGB of 8 bits."""
+    """Converts to grey or RGB with 8 bits."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "F":
         raise UnfitError("has floating-point pixels, whose scale is unknown")

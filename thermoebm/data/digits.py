@@ -8,9 +8,9 @@ from thermoebm.runtime import randomness
 
 
 class Digits(ImageDataModule):
-    """The UCI handwritten digits of scikit-learn, 8x8 and grey, with seventeen levels; nothing is read from ``root``.
+    """The UCI handwritten digits of scikit-learn, 8x8 and grey, with seventeen levels; ``root`` is not used.
 
-    They come unsplit; of one fixed permutation the first ``num_val`` (297) are held out.
+    There is no official split: the first ``num_val`` images of one fixed permutation are held out, 297 by default.
 
     Raises:
         ValueError: If ``num_val`` leaves nothing to train on.
@@ -21,7 +21,7 @@ class Digits(ImageDataModule):
         return True
 
     def read(self) -> tuple[Split, Split]:
-        from sklearn.datasets import load_digits  # takes most of a second, which other data sets need not wait for
+        from sklearn.datasets import load_digits  # takes most of a second; other data sets do not need it
 
         bunch = load_digits()
         images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Files that a data set needs: there, or downloaded whole, or one sentence that says where to get them."""
+"""Downloads the missing files of a data set atomically, or says in one sentence where to get them."""
 
 import contextlib
 import socket
@@ -9,24 +9,24 @@ from pathlib import Path
 
 from thermoebm.runtime.cache import one_at_a_time
 
-# Seconds without a byte after which a server is given up; sockets by themselves would wait for ever.
+# Timeout: seconds without a byte after which a download fails. Sockets wait for ever by default.
 _PATIENCE = 30
 
 
 def obtain(title: str, root: Path, files: Mapping[Path, str], fetch: Callable[[Path], object] | None) -> None:
-    """Makes sure that files are there, and downloads those that are absent.
+    """Ensures that files exist, downloading those that are absent.
 
-    A download goes to a temporary folder, and each file is moved from there in one piece: nobody takes half a file for
-    a whole one, and an attempt that failed leaves nothing in the way of the next. Of several processes one downloads.
+    Files are downloaded to a temporary folder, and each is then moved into place atomically: no file is ever partial,
+    and a failed attempt does not obstruct the next. If several processes need the files, one of them downloads.
 
     Args:
         title: The data set's name.
         root: The folder below which the files belong.
-        files: What to do by hand for each file, in words.
-        fetch: Downloads them below a folder laid out like ``root``; None: downloading is not allowed.
+        files: Maps each file to a sentence on how to get it by hand.
+        fetch: Downloads the files below a folder laid out like ``root``; None: downloading is not allowed.
 
     Raises:
-        ValueError: If a file is absent and stays so.
+        ValueError: If a file is still absent.
     """
     absent = [path for path in files if not path.is_file()]
     if not absent:
@@ -34,14 +34,14 @@ def obtain(title: str, root: Path, files: Mapping[Path, str], fetch: Callable[[P
     if fetch is None:
         why = "downloading is off"
     else:
-        with one_at_a_time(root):  # where another process may have downloaded them meanwhile
+        with one_at_a_time(root):  # another process may have downloaded them meanwhile
             why = _failure(root, [path for path in absent if not path.is_file()], fetch)
     if why:
         raise ValueError(f"{title}: {absent[0]} is absent and {why}; {files[absent[0]]}.")
 
 
 def _failure(root: Path, absent: list[Path], fetch: Callable[[Path], object]) -> str:
-    """Downloads what is absent, if anything; says what went wrong, or nothing."""
+    """Downloads the absent files, if any; returns what went wrong, or an empty string."""
     if not absent:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Files of images: what they are known by, what is wrong with them, and how pictures become arrays of one size."""
+"""Image files: identification for the cache, MD5 checks and resizing."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from torchvision.transforms.v2 import functional
 
 
 def stamp(files: Iterable[Path]) -> list[str]:
-    """Names, sizes and times of change: what is decoded anew if it differs.
+    """Paths, sizes and modification times; images are decoded again if any of these changes.
 
     Raises:
-        ValueError: If there is no such file.
+        ValueError: If a file does not exist or cannot be accessed.
     """
     try:
         return [f"{path.absolute()} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in files]
@@ -36,7 +36,7 @@ def check_md5(path: Path, md5: str, title: str) -> None:
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:
-    """Whole images uint8 (N, C, H, W) at (size, size) by antialiased bilinear interpolation; None: as they are."""
+    """Uncropped uint8 images (N, C, H, W) at (size, size) by antialiased bilinear interpolation; None: unchanged."""
     if size is None or images.shape[-2:] == (size, size):
         return images
     parts = [functional.resize(part, [size, size], antialias=True) for part in images.split(1000)]

@@ -1,4 +1,4 @@
-"""Which pictures there are in a folder or a zip."""
+"""Lists the pictures in a folder or a zip."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ _MOST_BYTES = 2**28
 
 
 class Found(NamedTuple):
-    """A file below a folder: its path from there, and its size and time of change."""
+    """A file below a folder: its path relative to the folder, its size and its modification time."""
 
     path: PurePosixPath
     size: int
@@ -24,13 +24,13 @@ class Found(NamedTuple):
 
 
 def is_picture(path: PurePosixPath) -> bool:
-    """By its name: a picture, not hidden, and not what macOS puts into a zip."""
+    """Whether the name is that of a picture, neither hidden nor one of the files that macOS adds to a zip."""
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def pictures_below(folder: Path) -> list[Found]:
-    """The pictures in a folder and all folders below it, by name. A folder that links lead to twice is listed once.
+    """The pictures in a folder and all folders below it, sorted. A folder reached twice through links is listed once.
 
     Raises:
         ValueError: If a folder cannot be read.
@@ -47,12 +47,12 @@ def pictures_below(folder: Path) -> list[Found]:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 try:
                     status = entry.stat()
-                except OSError:  # a link to nothing or to itself: listed, to be named as unreadable
+                except OSError:  # a broken or circular link: listed, so that it is reported as unreadable
                     status = entry.stat(follow_symlinks=False)
                 below = path / entry.name
                 if stat.S_ISDIR(status.st_mode):
                     visit(here / entry.name, below)
-                elif is_picture(below) and not stat.S_ISFIFO(status.st_mode):  # a pipe would be waited for
+                elif is_picture(below) and not stat.S_ISFIFO(status.st_mode):  # reading a pipe would block
                     found.append(Found(below, status.st_size, status.st_mtime_ns))
 
     try:
@@ -64,26 +64,28 @@ def pictures_below(folder: Path) -> list[Found]:
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An unencrypted zip.
+    """Opens an unencrypted zip.
 
     Raises:
-        ValueError: If it is not one.
+        ValueError: If the file is not a zip, or is damaged or encrypted.
     """
     try:
         opened = zipfile.ZipFile(path)
-    except Exception as error:  # zipfile raises whatever it stumbles on in foreign bytes
+    except Exception as error:  # zipfile raises many types on damaged data
         raise ValueError(f"{path} is not a zip file, or damaged or incomplete ({error}); get it again.") from None
     with opened:
         if any(member.flag_bits & 1 for member in opened.infolist()):
             raise ValueError(f"{path} is encrypted; extract it and give the folder.")
-        # A damaged length makes one entry of the directory swallow those behind it.
+        # A damaged length makes one directory entry absorb those after it.
         if any(b"PK\1\2" in member.extra + member.comment for member in opened.infolist()):
             raise ValueError(f"{path} is damaged (its directory is); get it again.")
         yield opened
 
 
 def check_names(path: Path, opened: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
-    """Compares these members' names with those in front of their contents: a damaged name is not a file to ignore.
+    """Compares the members' names in the zip's directory with those in front of their contents.
+
+    Otherwise a member with a damaged name would be taken for a file to ignore.
 
     Raises:
         ValueError: If they differ.
@@ -98,10 +100,10 @@ def check_names(path: Path, opened: zipfile.ZipFile, members: list[zipfile.ZipIn
 
 @contextmanager
 def pictures_in(root: Path) -> Iterator[dict[PurePosixPath, Picture]]:
-    """The pictures of a folder or a zip by their path in it, sorted; they can be read within the context.
+    """The pictures of a folder or a zip, sorted and keyed by their path in it; read them within the context.
 
     Raises:
-        ValueError: If there is none, or the folder or zip cannot be read.
+        ValueError: If there are no pictures, or the folder or zip cannot be read.
     """
     if root.is_dir():
         files = ((found.path, root / found.path) for found in pictures_below(root))
@@ -125,7 +127,7 @@ def _some(root: Path, found: dict[PurePosixPath, Picture]) -> dict[PurePosixPath
 
 
 def printable(name: str) -> str:
-    """One line that any terminal shows."""
+    """The name as one line for any terminal: unprintable characters are replaced."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
@@ -135,7 +137,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _read_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """No more than the size the zip declares is unpacked, and its checksum is compared."""
+    """Unpacks no more than the size that the zip declares, and verifies the checksum."""
     _check_size(member.file_size)
     return opened.read(member)
 

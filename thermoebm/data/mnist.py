@@ -9,7 +9,7 @@ from thermoebm.data.base import ImageDataModule, Split
 from thermoebm.data.download import obtain
 from thermoebm.data.files import check_md5, resized, stamp
 
-# Of the four files unpacked; torchvision has those of the archives only.
+# MD5 of the four unpacked files; torchvision lists those of the archives only.
 _MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -43,6 +43,6 @@ class MNIST(ImageDataModule):
         return self._split(train_images, train_labels, self.num_train), self._split(images, labels, self.num_val)
 
     def _split(self, images: Path, labels: Path, count: int | None) -> Split:
-        # By torchvision's readers: its class would rather take MNIST/processed/*.pt, which nobody has checked.
+        # torchvision's readers, not its class, which would prefer the unchecked MNIST/processed/*.pt.
         pixels = read_image_file(str(images))[:count].unsqueeze(1)
         return Split(resized(pixels, self.image_size), read_label_file(str(labels))[:count])

@@ -1,4 +1,4 @@
-"""Data sets by their names."""
+"""Looks up data sets by name."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ _SETS = {kind.__name__.lower(): kind for kind in (Arrays, CelebA, CIFAR10, Digit
 
 
 def named(name: str, own: ImageDataModule | None = None, **options: Any) -> ImageDataModule:
-    """The data set of this name (its class's, whatever the case).
+    """The data set of this name, which is its class's in lower case.
 
     Args:
         name: For instance ``digits`` or ``mnist``.
-        own: Is taken if the name is its own, or empty.
-        options: Of any other, for instance ``root``.
+        own: Data set that is returned if the name is its title, or empty.
+        options: Arguments of any other data set, for instance ``root``.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such data set.
     """
     if own is not None and name in ("", own.title):
         return own

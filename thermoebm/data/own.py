@@ -1,4 +1,4 @@
-"""A user's own images as pictures in a folder or a zip."""
+"""The user's own images as pictures in a folder or a zip."""
 
 import re
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from thermoebm.runtime import randomness
 
 Pictures = dict[PurePosixPath, Picture]
 
-# In any case; of several, the first is taken.
+# Compared in lower case; if several exist, the first one here is taken.
 _TRAIN = ("train", "training")
 _HELD_OUT = ("test", "testing", "val", "valid", "validation", "eval", "held_out")
 
 
 class Own(ImageDataModule):
-    """What :class:`ImageFolder` and :class:`Arrays` share: a root that must be there, and how unsplit images divide."""
+    """Base class of :class:`ImageFolder` and :class:`Arrays`: requires an existing root, and divides unsplit images."""
 
     @property
     def title(self) -> str:
@@ -34,7 +34,9 @@ class Own(ImageDataModule):
             raise ValueError(f"{type(self).__name__}: {self.root} does not exist; root says where your images are.")
 
     def divided(self, count: int) -> tuple[list[int], int]:
-        """One fixed permutation of unsplit images, and how many of its first are held out: ``num_val``, or a tenth.
+        """A fixed permutation of unsplit images, and how many of them, from its start, are held out.
+
+        These are ``num_val``, or a tenth by default.
 
         Raises:
             ValueError: If that leaves nothing to train on, or there is only one image.
@@ -51,20 +53,23 @@ class Own(ImageDataModule):
 class ImageFolder(Own):
     """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
 
-    With ``train/`` (or ``training/``) and one of ``test/``, ``testing/``, ``val/``, ``valid/``, ``validation/``,
-    ``eval/``, ``held_out/`` on top, in any case, these are the splits, and the first ``num_train`` and ``num_val`` by
-    name are taken, or of a fixed permutation where there are class folders. Else one fixed permutation of the sorted
-    names holds out ``num_val``, or a tenth. A single folder around everything does not count. Where all lie in class
-    folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), labels are positions among the sorted names of
-    these; there are none if held-out pictures are of a class that is not trained on. A line says how it was read, once.
+    The splits are the top folders ``train/`` (or ``training/``) and one of ``test/``, ``testing/``, ``val/``,
+    ``valid/``, ``validation/``, ``eval/``, ``held_out/``, in upper or lower case. The first ``num_train`` and
+    ``num_val`` pictures are taken by name, or from a fixed permutation if there are class folders. Without such top
+    folders, a fixed permutation of the sorted names holds out ``num_val`` pictures, a tenth by default. A single folder
+    around everything is ignored.
 
-    A JPEG has no checksum: damage that still decodes is not noticed. In a zip it is, by the zip's.
+    If all pictures lie in two or more class folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), a
+    label is the position of its folder among the sorted folder names. There are no labels if held-out pictures belong
+    to a class without training pictures. One line, printed when the pictures are decoded, says how they were read.
+
+    A JPEG has no checksum: damage that still decodes is noticed only in a zip, by the zip's checksum.
 
     Args:
         crop: ``whole`` squeezes whole pictures into the square of ``image_size``, as the report's code does;
-            ``center`` brings the shorter side to it and cuts the middle out, as Pang et al. (2020) do.
-        channels: 1 (grey) or 3 (RGB); what a picture lacks or has beyond that is converted.
-        skip_unreadable: Go on without pictures that cannot be read; else they are an error.
+            ``center`` resizes the shorter side to it and crops the centre, as Pang et al. (2020) do.
+        channels: 1 (grey) or 3 (RGB); pictures with other channels are converted.
+        skip_unreadable: Leave out pictures that cannot be read; otherwise they raise an error.
 
     Raises:
         ValueError: If ``crop`` is ``center`` without ``image_size``, or ``channels`` is neither 1 nor 3.
@@ -105,7 +110,7 @@ class ImageFolder(Own):
             if halves:
                 train, held_out = (_inside(pictures, folder) for folder in halves)
                 classes, strange = _classes(train, held_out)
-                if classes:  # the first by name would all be of the first class
+                if classes:  # the first by name would all belong to the first class
                     train, held_out = _mixed(train), _mixed(held_out)
                 val = self._decoded(held_out, self.num_val)
             else:
@@ -114,7 +119,7 @@ class ImageFolder(Own):
                 items = list(pictures.items())
                 held_out = dict(items[i] for i in order)
                 val = self._decoded(held_out, num_val)
-                # An unreadable one's place has gone to the next.
+                # Each unreadable picture was replaced by the next one in the order.
                 train = dict(items[i] for i in order[len(val.kept) + len(val.faults) :])
             fit = self._decoded(train, self.num_train)
         self._tell(val.faults + fit.faults, len(val.kept) + len(fit.kept))
@@ -136,10 +141,10 @@ class ImageFolder(Own):
         return _split(fit, train, classes), _split(val, held_out, classes)
 
     def _halves(self, pictures: Iterable[PurePosixPath]) -> list[str]:
-        """The top folders of training and held-out pictures; none if pictures come unsplit.
+        """The top folders of training and held-out pictures; empty if the pictures are unsplit.
 
         Raises:
-            ValueError: If there is one without the other.
+            ValueError: If only one of the two exists.
         """
         tops = sorted(_tops(pictures))
         found = [
@@ -155,7 +160,7 @@ class ImageFolder(Own):
         return halves
 
     def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
-        """The first ``count`` pictures, or, where unreadable ones are skipped, the first readable ones."""
+        """The first ``count`` pictures, or the first ``count`` readable ones if unreadable pictures are skipped."""
         count = len(pictures) if count is None else count
         wanted = list(pictures.values())[: None if self.skip_unreadable else count]
         title = f"decode {self.title}"
@@ -171,13 +176,13 @@ class ImageFolder(Own):
 
 
 def _unwrapped(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    """Without the folder that is around everything, if there is one."""
+    """The paths without the single folder around everything, if there is one."""
     tops = {path.parts[0] if len(path.parts) > 1 else None for path in paths}
     return [PurePosixPath(*path.parts[1:]) for path in paths] if len(tops) == 1 and None not in tops else paths
 
 
 def _inside(pictures: Pictures, folder: str) -> Pictures:
-    """The pictures below a top folder, by their path from there."""
+    """The pictures below a top folder, keyed by their path relative to it."""
     return {
         PurePosixPath(*path.parts[1:]): picture
         for path, picture in pictures.items()
@@ -186,14 +191,14 @@ def _inside(pictures: Pictures, folder: str) -> Pictures:
 
 
 def _mixed(pictures: Pictures) -> Pictures:
-    """In one fixed order that has nothing to do with their names."""
+    """The pictures in a fixed order that is independent of their names."""
     items = list(pictures.items())
     order = torch.randperm(len(items), generator=randomness.stream("cpu", 0, "own mixed"))
     return dict(items[i] for i in order.tolist())
 
 
 def _listed(folders: Iterable[str]) -> str:
-    """The first of them by name, in a line."""
+    """The first five folders by name, in one line."""
     names = [f"{printable(folder)}/" for folder in sorted(folders)]
     return ", ".join(names[:5] + ["..."] * (len(names) > 5))
 
@@ -204,9 +209,9 @@ def _tops(pictures: Iterable[PurePosixPath]) -> set[str]:
 
 
 def _classes(train: Pictures, held_out: Pictures) -> tuple[list[str], list[str]]:
-    """The class folders by name, and those that only held-out pictures are in, with which there are no classes.
+    """The sorted class folders, and the folders that contain held-out pictures only.
 
-    There are none either unless all pictures lie in several.
+    There are no classes if the latter exist, or unless all pictures lie in at least two class folders.
     """
     classes, others = _tops(train), _tops(held_out)
     if len(classes) < 2 or any(len(path.parts) == 1 for path in [*train, *held_out]):

@@ -15,8 +15,8 @@ from thermoebm.data.files import check_md5, resized, stamp
 class SVHN(ImageDataModule):
     """Street View house numbers, cropped (Netzer et al. 2011): 73,257 training, 26,032 held-out colour images of 32x32.
 
-    The files are ``root/train_32x32.mat`` and ``root/test_32x32.mat``. The label of a digit is the digit: where the
-    files have 10, it is 0. The ``extra`` images are not used.
+    The files are ``root/train_32x32.mat`` and ``root/test_32x32.mat``. Each label is the digit itself: label 10
+    of the files becomes 0. The ``extra`` images are not used.
     """
 
     def files(self) -> dict[Literal["train", "test"], Path]:
@@ -40,6 +40,6 @@ class SVHN(ImageDataModule):
         return self._split("train", self.num_train), self._split("test", self.num_val)
 
     def _split(self, split: str, count: int | None) -> Split:
-        data = datasets.SVHN(self.root, split)  # (N, C, H, W) by a view, and 10 turned to 0
+        data = datasets.SVHN(self.root, split)  # images are a view (N, C, H, W); label 10 has become 0
         images, labels = torch.from_numpy(data.data[:count]).contiguous(), torch.from_numpy(data.labels[:count])
         return Split(resized(images, self.image_size), labels)

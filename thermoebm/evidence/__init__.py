@@ -1,6 +1,6 @@
 """Estimates of the log-evidence log p_θ(x).
 
-They take what a temperature ladder has measured and know no model.
+They need only the log-likelihoods measured on a temperature ladder, not the model.
 """
 
 from thermoebm.evidence.quadrature import bracket, second_order, stepping_stone, trapezium, trapezium_weights

@@ -1,7 +1,7 @@
 """Estimates of the log-evidence log p_θ(x) from a temperature ladder.
 
-Everywhere ``temperatures`` is (T,), ascending from 0 to 1, and ``expected`` is (T, ...): E_t[log p_β(x|z)] in nats at
-each of them, for as many images or batches as there are trailing axes.
+Throughout, ``temperatures`` t_i is (T,), ascending from 0 to 1, with Δ_i = t_i - t_{i-1}, and ``expected`` is (T, ...):
+E_i = E_{t_i}[log p_β(x|z)] in nats at each temperature. Trailing axes index images or batches.
 """
 
 import math
@@ -18,10 +18,10 @@ def trapezium_weights(temperatures: Tensor) -> Tensor:
 
 
 def trapezium(temperatures: Tensor, expected: Tensor) -> Tensor:
-    """Σ_i Δ_i (E_{i-1} + E_i)/2, the first sum of the report's equation 19.
+    """The trapezium rule Σ_i Δ_i (E_{i-1} + E_i)/2, the first sum of the report's equation 19.
 
-    Short of the exact integral by half a difference of divergences (see :mod:`thermoebm.objectives.gaussian_kl`); the
-    error falls as N_t^-min(2, 3p) on a power-law schedule.
+    It falls short of the exact integral by half a difference of KL divergences (see
+    :mod:`thermoebm.objectives.gaussian_kl`). On a power-law schedule with power p the error falls as N_t^-min(2, 3p).
 
     Returns:
         Log-evidence (...), in nats.
@@ -32,8 +32,8 @@ def trapezium(temperatures: Tensor, expected: Tensor) -> Tensor:
 def bracket(temperatures: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     """Left and right Riemann sums, Σ_i Δ_i E_{i-1} ≤ log p_θ(x) ≤ Σ_i Δ_i E_i.
 
-    A bracket because E_t never decreases in t. That holds for exact samples: sums over short uncorrected chains need
-    not enclose the truth.
+    They bracket the log-evidence because E_t never decreases in t. This holds for exact samples: sums over short
+    uncorrected chains need not enclose the true value.
 
     Returns:
         Two log-evidences (...), in nats.
@@ -43,9 +43,9 @@ def bracket(temperatures: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def second_order(temperatures: Tensor, expected: Tensor, variance: Tensor) -> Tensor:
-    """The trapezium corrected by its end slopes: Σ_i Δ_i (E_{i-1} + E_i)/2 - Δ_i²/12 (V_i - V_{i-1}).
+    """The trapezium rule corrected by the slopes V: Σ_i Δ_i (E_{i-1} + E_i)/2 - Δ_i²/12 (V_i - V_{i-1}).
 
-    The slope of E_t is Var_t(log p_β(x|z)), so no further samples are needed. For fine ladders only.
+    The slope of E_t is V_t = Var_t(log p_β(x|z)), so no further samples are needed. Use it for fine ladders only.
     Source: Friel, Hurn & Wyse (2014), Statistics and Computing 24.
 
     Args:
@@ -61,9 +61,10 @@ def second_order(temperatures: Tensor, expected: Tensor, variance: Tensor) -> Te
 
 
 def stepping_stone(temperatures: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Σ_i log E_{t_{i-1}}[exp(Δ_i log p_β(x|z))], which needs no quadrature.
+    """Stepping-stone estimate Σ_i log E_{t_{i-1}}[exp(Δ_i log p_β(x|z))], which needs no quadrature.
 
-    The ratios it multiplies are unbiased for exact samples, its logarithm only consistent in the number of chains.
+    For exact samples each factor E_{t_{i-1}}[...] is estimated without bias; the logarithm is only consistent in the
+    number of chains.
     Source: Xie et al. (2011), Systematic Biology 60.
 
     Args:

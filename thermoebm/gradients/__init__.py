@@ -1,6 +1,6 @@
-"""The variance of the learning gradient: draws at frozen parameters, their moments, three quantities of that name.
+"""The variance of the learning gradient: draws at frozen parameters, their moments, and three quantities of that name.
 
-A draw takes a loss and the module whose parameters it has: anybody's, not this package's models alone.
+The functions take any loss and the ``nn.Module`` that it trains; neither has to come from this package.
 """
 
 from thermoebm.gradients.draws import draw_gradient, measure

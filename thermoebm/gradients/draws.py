@@ -1,4 +1,4 @@
-"""Independent draws of a learning gradient at frozen parameters, on any images, that leave no trace in the module."""
+"""Independent draws of a learning gradient at frozen parameters, on any images; the module stays unchanged."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from thermoebm.gradients.statistics import Decomposition, Design
 
-#: The loss of a batch of images (B, C, H, W), a scalar, with all of its noise from a stream.
+#: Maps a batch of images (B, C, H, W), and a stream for all of its noise, to a scalar loss.
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -29,10 +29,11 @@ def measure(
 ) -> Decomposition:
     """The ``per_parameter`` variance of a loss's gradient, and its split into data and sampler noise.
 
-    The gradient is that of a batch of the loader's size, in the mode that the module is in. Each mini-batch is drawn
-    without replacement, as in training, and independently of the others, as the estimators need (batches of one epoch
-    exclude one another's images). Parameters, their ``.grad``, buffers, modes and torch's random state are afterwards
-    what they were before. For held-out images, give a loaded model and their loader:
+    Mini-batches have the loader's batch size, and the module stays in its current mode (training or evaluation). Each
+    mini-batch is drawn without replacement, as in training, and independently of the others, as the estimators require
+    (the batches of one epoch share no image and so are not independent). Parameters, their ``.grad``, buffers, modes
+    and torch's random state are the same afterwards as before. For held-out images, pass a loaded model and their
+    loader:
 
         model = thermoebm.load(path)
         noise, order = model.stream("noise"), model.stream("order")
@@ -41,14 +42,17 @@ def measure(
 
     Args:
         loss: Maps a batch and a stream to the loss; the batch is on the module's device.
-        module: What has the parameters: the gradient is that of those that are trained.
+        module: The module whose trainable parameters the gradient is taken for.
         loader: Its data set, batch size and collation are used, its order is not.
-        noise: Stream of the loss's noise, on the module's device; moved by every draw.
-        order: Stream of which images are drawn.
-        design: How many mini-batches, repetitions and blocks.
-        context: Entered around each loss, for instance autocast.
-        dtype: Of the streamed buffers.
-        observe: Is given every draw, whose tensors are overwritten afterwards.
+        noise: Stream of the loss's noise, on the module's device; every draw advances it.
+        order: Stream that selects the images; only its initial seed is used.
+        design: Numbers of mini-batches, repetitions and blocks.
+        context: Context entered around each evaluation of the loss, for instance autocast.
+        dtype: Data type of the streaming buffers.
+        observe: Called with every draw; its tensors are overwritten afterwards.
+
+    Returns:
+        The decomposition of the variance, from ``num_batches`` times ``repetitions`` draws.
 
     Raises:
         ValueError: If the loader has no batch size, or a batch takes more images than there are.
@@ -73,7 +77,7 @@ def draw_gradient(
     noise: torch.Generator,
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
-    """One draw, in memory of its own; what running statistics it moved is moved back, so that all draws are alike.
+    """Draws one gradient, in its own memory; buffers such as running statistics are restored, so all draws are alike.
 
     Args:
         loss, module, noise, context: As in :func:`measure`.
@@ -85,7 +89,7 @@ def draw_gradient(
     with _restored(module), torch.enable_grad():
         with context():
             value = loss(x, noise)
-        # Not backward, which would add to .grad and start DDP's reduction. A parameter outside the graph counts as 0.
+        # Not backward(): it would add to .grad and start DDP's reduction. A parameter outside the graph has gradient 0.
         parameters = list(trainable(module).values())
         gradient = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
     taken: set[int] = set()
@@ -98,7 +102,7 @@ def draw_gradient(
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name, in the module's order: what a gradient's tensors are of."""
+    """The trainable parameters by name, in the module's order; a gradient has one tensor for each of them."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
@@ -115,7 +119,7 @@ def _batches(loader: DataLoader[Any], count: int, seed: int) -> Iterator[Tensor]
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Buffers and training modes are afterwards what they were before."""
+    """Restores buffers and training modes on exit."""
     modes = [(m, m.training) for m in module.modules()]
     buffers = [(m, name, b, b.clone()) for m in module.modules() for name, b in m.named_buffers(recurse=False)]
     try:

@@ -12,15 +12,16 @@ Gradient = Sequence[Tensor]
 class Moments:
     """Streaming mean and sum of squares of whole gradients, in two gradient-sized buffers.
 
-    Draws may come in groups: the mean is that of the open group, the squares are about each group's own mean and
-    pooled over all groups. Sources: Welford (1962), Technometrics 4; merging: Chan, Golub & LeVeque (1983), The
-    American Statistician 37.
+    Draw n of a group updates mean ← mean + δ/n and squares ← squares + δ² (1 - 1/n), with δ = g - mean. Draws may come
+    in groups: the mean is that of the open group; the squares are deviations from each group's own mean, pooled over
+    all groups. Sources: Welford (1962), Technometrics 4; merging: Chan, Golub & LeVeque (1983), The American
+    Statistician 37.
 
     Args:
-        dtype: Of the buffers; float32 or float64.
+        dtype: Data type of the buffers; float32 or float64.
 
     Raises:
-        ValueError: If the buffers would be less precise.
+        ValueError: If the data type is neither of them.
 
     Attributes:
         count: Draws in the open group.
@@ -38,7 +39,7 @@ class Moments:
         self.squares: list[Tensor] = []
 
     def update(self, gradient: Gradient) -> None:
-        """Adds one draw, whose tensors are overwritten: that saves a third buffer."""
+        """Adds one draw; its tensors are overwritten, which saves a third buffer."""
         if not self.mean:
             self.mean = [torch.zeros_like(g, dtype=self.dtype) for g in gradient]
             self.squares = [torch.zeros_like(g, dtype=self.dtype) for g in gradient]
@@ -50,13 +51,13 @@ class Moments:
             squares.addcmul_(delta, delta, value=1 - 1 / self.count)
 
     def next_group(self) -> None:
-        """Closes the group: the next draw is the first of another one."""
+        """Closes the open group; the next draw starts a new one."""
         self.count = 0
         for mean in self.mean:
             mean.zero_()
 
     def merge(self, other: "Moments") -> None:
-        """Adds what another one has seen, as if its open group and this one were one group."""
+        """Adds the draws of another instance, as if the two open groups were one group."""
         if not other.mean:
             return
         if not self.mean:
@@ -73,7 +74,7 @@ class Moments:
         self.count = count
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
-        """Merges those of all processes and leaves the result in each; extra memory is one tensor, not a gradient."""
+        """Merges the moments of all processes and leaves the result in each; the extra memory is one tensor."""
         mine = self.count
         counts = torch.tensor([mine, self.degrees, mine > 0], device=self.mean[0].device)
         dist.all_reduce(counts, group=group)

@@ -3,7 +3,7 @@
 - ``across_parameters``: the spread over the components of one gradient, the report's Var_θ and its published figures.
 - ``per_parameter``: for each parameter the variance over independent draws at frozen parameters, split by the law of
   total variance into data noise (which images) and sampler noise (which MCMC noise): :class:`Decomposition`.
-- the running noise scale, a cheap and drifting cousin of the second: :class:`RunningNoiseScale`.
+- the running noise scale, a cheap relative of the second, taken while the parameters drift: :class:`RunningNoiseScale`.
 
 Gradients are those of the loss of one batch, a mean over its images, in nats per unit of the parameter.
 """
@@ -31,7 +31,7 @@ def across_parameters(gradient: Gradient) -> tuple[Tensor, Tensor]:
 
 
 def networks(names: Sequence[str]) -> dict[str, list[int]]:
-    """Which tensors make up each network, by the first part of their names, and ``both``: all of them."""
+    """Positions of the tensors of each network, by the first part of their names; ``both`` has all positions."""
     members: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         members.setdefault(name.split(".")[0], []).append(i)
@@ -44,10 +44,10 @@ class Design:
 
     Args:
         num_batches: M, independent mini-batches.
-        repetitions: R, independent MCMC noise on each of them.
-        blocks: Independent groups of mini-batches, from whose spread standard errors are computed: the parameters of
-            one gradient depend on one another, so their spread says nothing. With K blocks a standard error is itself
-            known to one part in sqrt(2 (K - 1)).
+        repetitions: R, draws with independent MCMC noise on each mini-batch.
+        blocks: K, independent groups of mini-batches. Standard errors are computed from the spread over blocks; the
+            spread over parameters says nothing, because the components of one gradient depend on one another. The
+            relative uncertainty of a standard error is 1 / sqrt(2 (K - 1)).
 
     Raises:
         ValueError: If a variance would have no degrees of freedom, or the blocks would differ in size.
@@ -82,7 +82,7 @@ class Estimate(NamedTuple):
 
 
 class Decomposition:
-    """Data noise and sampler noise of gradients g_mr, repetition r of mini-batch m, streamed in four buffers.
+    """Data noise and sampler noise of gradients g_mr, repetition r of mini-batch m, streamed into four buffers.
 
     One-way analysis of variance within each block of B mini-batches, component by component:
 
@@ -91,15 +91,15 @@ class Decomposition:
         total          Var(g)            :  data noise + sampler noise
         mean square    E[g²]             :  Σ_mr g_mr² / (B R)
 
-    All four are unbiased for independent mini-batches, so a data noise near zero may come out negative. An estimate
-    for several components is the mean over them, then over blocks. ``normalised`` is the ratio total / mean square of
-    these two averages: the mean square is that of single gradients, Var(g) + E[g]², not |E[g]|² (Faghri et
-    al. 2020, arXiv 2007.04532). The truth is at most 1; its estimate, consistent only, may exceed that.
+    All four are unbiased for independent mini-batches, so an estimate of a data noise near zero may be negative. An
+    estimate for several components is the mean over them, then over blocks. ``normalised`` is the ratio total / mean
+    square of these two averages: the mean square is that of single gradients, Var(g) + E[g]², not |E[g]|² (Faghri et
+    al. 2020, arXiv 2007.04532). The true ratio is at most 1; its estimate, which is only consistent, may exceed 1.
 
     Args:
-        names: Of the parameter tensors.
-        design: R, and the size of a block.
-        dtype: Of the buffers.
+        names: Names of the parameter tensors.
+        design: Defines R and the size of a block.
+        dtype: Data type of the buffers.
     """
 
     def __init__(self, names: Sequence[str], design: Design, dtype: torch.dtype = torch.float32) -> None:
@@ -108,10 +108,10 @@ class Decomposition:
         self.within = Moments(dtype)  # a group is a mini-batch, a draw a repetition
         self.between = Moments(dtype)  # a group is a block, a draw the mean of a mini-batch
         self.blocks: list[Tensor] = []  # (3, P) sums over components: both squares, and the squared mean
-        self._counted: Tensor | float = 0.0  # the part of both squares that closed blocks account for
+        self._counted: Tensor | float = 0.0  # the part of both squares that comes from closed blocks
 
     def update(self, gradient: Gradient) -> None:
-        """Adds the next gradient, whose tensors are overwritten: R in a row of one mini-batch, then of the next."""
+        """Adds the next gradient: R in a row of one mini-batch, then R of the next. Its tensors are overwritten."""
         self.within.update(gradient)
         if self.within.count == self.design.repetitions:
             self.between.update(self.within.mean)
@@ -119,10 +119,10 @@ class Decomposition:
             self._close_full_block()
 
     def merge(self, other: "Decomposition") -> None:
-        """Adds what another one has seen; open blocks become one block.
+        """Adds the gradients of another instance; the two open blocks become one block.
 
         Raises:
-            ValueError: If one of them is within a mini-batch, or their open blocks hold too much for one.
+            ValueError: If one of the two is in the middle of a mini-batch, or their open blocks exceed one block.
         """
         both = self.between.count + other.between.count
         if self.within.count or other.within.count or both > self.design.batches_per_block:
@@ -136,10 +136,10 @@ class Decomposition:
         self._close_full_block()
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
-        """Merges those of all processes, each at the end of a block, and leaves the result in each of them.
+        """Merges the instances of all processes, each at the end of a block; the result is in each of them.
 
         Raises:
-            ValueError: If this process is within a block.
+            ValueError: If this process is in the middle of a block.
         """
         if self.within.count or self.between.count:
             raise ValueError("Decomposition: processes merge at the end of a block.")
@@ -151,13 +151,13 @@ class Decomposition:
         self.blocks = [block for blocks in gathered for block in blocks]
 
     def per_parameter(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and total variance of each parameter tensor, of its shape; one at a time, to save memory."""
+        """Yields name and total variance of each parameter tensor, in its shape; one at a time, to save memory."""
         for name, within, between in zip(self.names, self.within.squares, self.between.squares, strict=True):
             share = (1 - 1 / self.design.repetitions) / self.within.degrees
             yield name, between / self.between.degrees + share * within
 
     def estimate(self, members: Sequence[int]) -> dict[str, Estimate]:
-        """``total``, ``data``, ``sampler``, ``mean_square`` and ``normalised`` of some tensors, by their positions."""
+        """``total``, ``data``, ``sampler``, ``mean_square`` and ``normalised`` of the tensors at these positions."""
         components = sum(self.between.mean[i].numel() for i in members)
         sums = torch.stack(self.blocks)[..., list(members)].cpu().sum(-1) / components
         within, between, squared_mean = sums.unbind(1)
@@ -173,7 +173,7 @@ class Decomposition:
         return estimates | {"normalised": Estimate(ratio, error)}
 
     def report(self) -> dict[str, dict[str, Estimate]]:
-        """Estimates for each network, for both, and for each tensor by its name."""
+        """Estimates for each network, for ``both`` together, and for each tensor, by name."""
         tensors = {name: [i] for i, name in enumerate(self.names)}
         return {name: self.estimate(members) for name, members in (networks(self.names) | tensors).items()}
 
@@ -187,13 +187,13 @@ class Decomposition:
         self.between.next_group()
 
     def _sums_of_squares(self) -> Tensor:
-        """Within and between mini-batches, over the components of each tensor: (2, P), float64."""
+        """Squares within and between mini-batches, summed over the components of each tensor: (2, P), float64."""
         pairs = (self.within.squares, self.between.squares)
         return torch.stack([torch.stack([s.sum(dtype=torch.float64) for s in each]) for each in pairs])
 
 
 def _standard_error(blocks: Tensor) -> float:
-    """Of the mean over independent blocks (K,)."""
+    """Standard error of the mean over independent blocks (K,); NaN for a single block."""
     return blocks.std().item() / math.sqrt(len(blocks)) if len(blocks) > 1 else math.nan
 
 
@@ -204,9 +204,9 @@ class RunningNoiseScale:
 
         |G|² ≈ <g, g'>        tr(Σ) ≈ B |g - g'|²/2
 
-    averaged over steps before the ratio is taken: equations A.2 of McCandlish et al. (2018, arXiv 1812.06162) where the
-    small batch is one step's and the big one that of both. Cheap and biased: the parameters move between the two
-    steps, and batches of one epoch share no image. It keeps one gradient.
+    Both are averaged over steps before the ratio is taken. These are equations A.2 of McCandlish et al. (2018, arXiv
+    1812.06162), where the small batch is that of one step and the big one that of both steps. The estimate is cheap and
+    biased: the parameters move between the two steps, and batches of one epoch share no image. One gradient is stored.
     """
 
     def __init__(self) -> None:
@@ -225,7 +225,7 @@ class RunningNoiseScale:
             self._previous = [g.detach().clone(memory_format=torch.contiguous_format) for g in gradient]
 
     def value(self, members: Sequence[int], batch_size: int) -> float:
-        """Of some tensors, by their positions; NaN where no pair was seen or the estimate of |G|² is not positive."""
+        """Noise scale of the tensors at these positions; NaN without a pair of steps or a positive estimate of |G|²."""
         if not isinstance(self._sums, Tensor):
             return math.nan
         signal, noise = self._sums[:, list(members)].sum(-1).tolist()

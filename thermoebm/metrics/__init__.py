@@ -1,6 +1,6 @@
-"""How good images are: features of them, distances on features, extrapolation to infinitely many images.
+"""Quality of generated images: features, distances on features, extrapolation to infinitely many images.
 
-Nothing here knows where images come from: they are tensors (N, C, H, W).
+Images are tensors (N, C, H, W) of any origin.
 """
 
 from thermoebm.metrics.fidelity import FrechetDistance, KernelDistance

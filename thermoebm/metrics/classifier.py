@@ -1,6 +1,6 @@
 """A small classifier of a data set's own labels, as an offline source of features.
 
-It is trained once, from a fixed seed, and kept in the cache under a name made of the data, the labels and the recipe.
+It is trained once, from a fixed seed, and cached under a key made of the data, the labels and the recipe.
 ``python -m thermoebm.cli.classifier digits`` trains it beforehand.
 """
 
@@ -16,15 +16,15 @@ from torch.nn import functional
 from thermoebm.runtime import cache, randomness
 from thermoebm.runtime.threads import threads
 
-# Whatever changes the weights is part of the name under which they are kept.
+# Everything that changes the weights is part of their cache key.
 _RECIPE = {"version": 3, "steps": 400, "batch": 100, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0}
 
-# Images of so few values are trained on by one thread.
+# Up to this many values per image, training uses one thread.
 _TINY = 16 * 16
 
 
 class Labelled(Protocol):
-    """A data set, as far as a classifier is trained on it; :class:`thermoebm.data.ImageDataModule` is one."""
+    """The part of a data set that a classifier needs; :class:`thermoebm.data.ImageDataModule` provides it."""
 
     @property
     def title(self) -> str:
@@ -39,9 +39,9 @@ class Labelled(Protocol):
 
 
 class Classifier(nn.Module):
-    """Convolutions and two linear layers; the features are the 64 activations before the last.
+    """Convolutions and two linear layers; the features are the activations before the last layer, 64 by default.
 
-    Once trained, their mean square is 1.
+    After training, the mean square of the features is 1.
 
     Args:
         image_shape: (C, H, W).
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(num_features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, d) of images (N, C, H, W) in [-1, 1]; ``head`` makes logits of them.
+        """Features (N, d) of images (N, C, H, W) in [-1, 1]; ``head`` maps them to logits.
 
         Raises:
             ValueError: If the images have another shape than those it was trained on.
@@ -78,8 +78,9 @@ class Classifier(nn.Module):
 def load(data: Labelled, again: bool = False) -> tuple[Classifier, float]:
     """The data set's classifier, in evaluation mode, and its accuracy on the held-out images.
 
-    It is trained on all of the data set, however many images a run takes: distances of different runs compare. Where
-    there is no official split, runs compare that hold out the same: what a run holds out is never trained on.
+    It is trained on all training images of the data set, however many of them a run uses, so that distances of
+    different runs are comparable. Without an official split, only runs that hold out the same images are comparable,
+    because held-out images are never trained on.
 
     Args:
         data: A data set with labels.
@@ -89,7 +90,7 @@ def load(data: Labelled, again: bool = False) -> tuple[Classifier, float]:
         ValueError: If the data set has no labels.
     """
     name = data.title
-    if any(labels is None for _, labels in data.splits):  # not of the whole set, which may take long to decode
+    if any(labels is None for _, labels in data.splits):  # not the whole set: it may take long to decode
         raise ValueError(
             f"{name} has no labels to train a classifier on; choose another extractor, for instance pixels."
         )
@@ -118,7 +119,7 @@ def load(data: Labelled, again: bool = False) -> tuple[Classifier, float]:
 
 
 def _train(images: Tensor, labels: Tensor) -> Classifier:
-    """Fits the labels of uint8 images: the same weights each time on one machine, and no one's random state moved."""
+    """Trains on labelled uint8 images; repeatable on one machine, and the global random state is left alone."""
     steps, seed = int(_RECIPE["steps"]), int(_RECIPE["seed"])
     count = 1 if images[0].numel() <= _TINY else torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), threads(count):
@@ -142,9 +143,9 @@ def _train(images: Tensor, labels: Tensor) -> Classifier:
 
 @torch.no_grad()
 def _rescale(network: Classifier, images: Tensor) -> None:
-    """Gives the features a mean square of 1 on the first of these images and leaves the logits as they are.
+    """Scales the features to a mean square of 1 on the first 5,000 images; the logits do not change.
 
-    Kernels have a scale: with γ = 1/d and 1 beside xᵀy/d, they expect features of that size.
+    The kernels expect features of this scale: γ is 1/d in one, and 1 is added to xᵀy/d in the other.
     """
     features = torch.cat([network(part.float() / 127.5 - 1) for part in images[:5000].split(500)])
     scale = features.square().mean().sqrt()

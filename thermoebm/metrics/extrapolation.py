@@ -1,14 +1,16 @@
 """Distances extrapolated to infinitely many images (Chong & Forsyth 2020; report, FID∞ and KID∞).
 
-A distance is measured on subsets of N images of either set for some ten N, and a straight line in 1/N is fitted; its
-intercept is the value at N = ∞. The Fréchet distance has a bias of order 1/N, which the intercept removes. The kernel
-distances are unbiased at every N: their intercept estimates the same as the value on all images, with more noise.
+A distance is measured on subsets of N images of each set, for about ten values of N, and a straight line in 1/N is
+fitted; its intercept is the value at N = ∞. The Fréchet distance has a bias of order 1/N, which the intercept removes.
+The kernel distances are unbiased at every N: their intercept has the same expectation as the value on all images, but
+more noise.
 
-The regression's own standard error means nothing where subsets share images. Ours is the infinitesimal jackknife (Efron
-2014, Journal of the American Statistical Association 109): the intercept is Σ_k w_k d_k with weights that depend on the
-sizes only, so an image moves it by Σ_k w_k ψ_k / N_k over the subsets that have it, ψ_k its influence on d_k. The sum
-of the squares of that over all images, real and generated, estimates the variance. It errs on the safe side where
-the two sets have one distribution, by up to √2.
+The standard error of the regression is meaningless where subsets share images. The one reported here is the
+infinitesimal jackknife (Efron 2014, Journal of the American Statistical Association 109). The intercept is Σ_k w_k d_k
+with weights that depend on the sizes only, so an image moves it by Σ_k w_k ψ_k / N_k, summed over the subsets that
+contain the image, where ψ_k is its influence on d_k. The sum of the squares of these terms over all images, real and
+generated, estimates the variance. Where the two sets have the same distribution, the standard error is too large, by
+up to √2.
 """
 
 import math
@@ -25,23 +27,24 @@ from thermoebm.metrics.kernels import KernelName
 # The sample sizes of the report: linspace(1000, 4500, 10).
 SIZES = (1000, 1389, 1778, 2167, 2556, 2944, 3333, 3722, 4111, 4500)
 
-# Below this many images a line in 1/N means nothing.
+# Below this many images a line in 1/N is meaningless.
 _LEAST_SIZE = 10
 
 Protocol = Literal["nested", "with_replacement"]
 
 
 class Extrapolation(NamedTuple):
-    """Distances at several sizes, and the line through them.
+    """Distances at several sizes, and the line fitted to them.
 
     Args:
         sizes: N of each subset.
-        values: Distance at each of them.
+        values: Distance at each size.
         intercept: The line's value at 1/N = 0.
-        standard_error: Of the intercept, over images; NaN if the intercept is biased, which no such error covers.
-        slope: Of the line in 1/N; the bias at N images is slope / N.
-        r_squared: Share of the values' variance that the line explains.
-        unbiased: Whether the distance is unbiased at every size, so that there is no slope to be expected.
+        standard_error: Standard error of the intercept, over images; NaN if the intercept is biased, because a standard
+            error does not cover the bias.
+        slope: Slope of the line in 1/N; the bias at N images is slope / N.
+        r_squared: Fraction of the values' variance that the line explains.
+        unbiased: Whether the distance is unbiased at every size; its expected slope is then 0.
     """
 
     sizes: list[int]
@@ -54,14 +57,15 @@ class Extrapolation(NamedTuple):
 
 
 def fit_sizes(available: int, sizes: Sequence[int] | None = None) -> tuple[list[int], str | None]:
-    """The sizes to use with so many images of the scarcer set, and a sentence if they had to be scaled down.
+    """The sizes to use for a given number of images, and a message if they had to be scaled down.
 
     Args:
-        available: Number of images.
-        sizes: Sizes wanted; None: the report's ten, which are scaled down to any number of images.
+        available: Number of images in the smaller set.
+        sizes: Requested sizes; None: the report's ten. If the largest exceeds ``available``, all are scaled down.
 
     Raises:
-        ValueError: If sizes were given and there are fewer images than the smallest, or no line can be drawn.
+        ValueError: If sizes were given and the smallest exceeds ``available``, or if the sizes to use are fewer than
+            three or below 10.
     """
     wanted = sorted(set(sizes or SIZES))
     if len(wanted) < 3 or wanted[0] < _LEAST_SIZE:
@@ -81,10 +85,10 @@ def subsets(available: int, sizes: Sequence[int], protocol: Protocol, rng: torch
     """Indices (N,) of the images in each subset.
 
     ``nested``: the first N of one permutation, without replacement. ``with_replacement``: independent draws for each
-    size, copies included, as in the report's code; that biases kernel distances.
+    size, copies included, as in the report's code; this biases kernel distances.
 
     Raises:
-        ValueError: If the protocol is unknown, or a nested subset larger than the set.
+        ValueError: If the protocol is unknown, or a nested subset is larger than the set.
     """
     if protocol == "with_replacement":
         return [torch.randint(available, (size,), generator=rng, device=rng.device).cpu() for size in sizes]
@@ -97,7 +101,7 @@ def subsets(available: int, sizes: Sequence[int], protocol: Protocol, rng: torch
 
 
 def line(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Least-squares weights (K,) of the values in the intercept and in the slope of a line in 1/N, float64."""
+    """Weights (K,) of the K values in the least-squares intercept and slope of a line in 1/N, float64."""
     inverse = 1 / torch.tensor(sizes, dtype=torch.float64)
     centred = inverse - inverse.mean()
     slope = centred / centred.square().sum()
@@ -105,20 +109,20 @@ def line(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 class Extrapolator:
-    """Subsets of two sets of images, fixed once, so that every distance is extrapolated over the same ones.
+    """Extrapolates distances between two sets of images, all of them over the same subsets.
 
-    The report's code draws the same positions from both sets with replacement; so does that protocol here, as far as
-    the smaller set reaches.
+    The report's code draws the same positions from both sets with replacement; so does ``with_replacement`` here, from
+    the positions that the smaller set has.
 
     Args:
         real: Features (N, d) of real images.
         fake: Features (M, d) of generated images.
-        sizes: Ascending; see :func:`fit_sizes`.
-        rng: Stream of the subsets.
+        sizes: Sizes of the subsets, ascending; see :func:`fit_sizes`.
+        rng: Stream that draws the subsets.
         protocol: How subsets are drawn; see :func:`subsets`.
 
     Raises:
-        ValueError: If features are not finite, or of different dimensions.
+        ValueError: If features are not finite, or differ in dimension.
     """
 
     def __init__(
@@ -144,9 +148,10 @@ class Extrapolator:
         return self._fit(values, shares, unbiased=True)
 
     def frechet(self) -> Extrapolation:
-        """Extrapolates the Fréchet distance; a nested subset adds its new images to the moments of the one before.
+        """Extrapolates the Fréchet distance; a nested subset adds its new images to the moments of the previous one.
 
-        Covariances of N ≤ d images are singular, and the bias no straight line in 1/N: the intercept keeps some of it.
+        If N ≤ d, covariances are singular and the bias is not linear in 1/N. The intercept then keeps some of the bias,
+        and its standard error is NaN.
         """
         values, shares = [], [torch.zeros(len(f), len(self.sizes), dtype=torch.float64) for f in self.sets]
         running = [_Running(f, chosen) for f, chosen in zip(self.sets, self.subsets, strict=True)]
@@ -162,7 +167,7 @@ class Extrapolator:
         return fitted._replace(standard_error=math.nan) if singular else fitted
 
     def _fit(self, values: Tensor, shares: list[Tensor], unbiased: bool) -> Extrapolation:
-        """The line; ``shares`` are influences over N (number of images, K) for either set, 0 for images not drawn."""
+        """Fits the line; ``shares`` of each set (number of images, K) are influences / N, 0 for images not drawn."""
         values, shares = values.cpu(), [share.cpu() for share in shares]
         of_intercept, of_slope = line(self.sizes)
         intercept, slope = of_intercept @ values, of_slope @ values
@@ -181,7 +186,7 @@ class Extrapolator:
 
 
 class _Running:
-    """Moments of one subset after the other."""
+    """The moments of successive subsets."""
 
     def __init__(self, features: Tensor, chosen: list[Tensor]) -> None:
         self.features = features
@@ -189,7 +194,7 @@ class _Running:
         self.triangle = features.new_zeros(0, features.shape[1] + 1)
 
     def moments(self, k: int) -> frechet.Moments:
-        """Of subset k; ask for them in order."""
+        """Moments of subset k; call it for k = 0, 1, … in order."""
         before = self.chosen[k - 1] if k else self.chosen[k][:0]
         if torch.equal(self.chosen[k][: len(before)], before):
             added = frechet.triangle(self.features[self.chosen[k][len(before) :]])
@@ -200,5 +205,5 @@ class _Running:
 
 
 def _counts(available: int, chosen: list[Tensor]) -> Tensor:
-    """How often each subset has each image (available, K)."""
+    """How often each image occurs in each subset, (available, K)."""
     return torch.stack([indices.bincount(minlength=available) for indices in chosen], 1)

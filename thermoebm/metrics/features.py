@@ -1,4 +1,4 @@
-"""Features of images by name: what a distance between two sets of images is measured on.
+"""Features of images by name; distances between two sets of images are computed from them.
 
     inception                 torch-fidelity's InceptionV3, 2,048 features, the ones of published FID and KID
     inception:PATH            the same with its weights from this file
@@ -6,7 +6,7 @@
     pixels                    the image itself, averaged down to 8x8: 64 or 192 features, for images without labels
     package.module.Class      any nn.Module from images (N, C, H, W) in [-1, 1] to features (N, d)
 
-All images are rounded to eight bits first, real and generated alike: what a stored picture would hold.
+All images, real and generated, are first rounded to eight bits, the precision of a stored picture.
 """
 
 import importlib
@@ -30,7 +30,7 @@ _PREPROCESSING = "rounded to eight bits, [-1, 1]"
 
 
 class DistanceNames(NamedTuple):
-    """What distances on some features may be called."""
+    """The names of the distances on one kind of features."""
 
     frechet: str
     poly: str
@@ -40,12 +40,12 @@ class DistanceNames(NamedTuple):
 
 
 class Extractor:
-    """A network with a name, and the checks that every network's features pass.
+    """A named network that extracts features, with checks of its output.
 
     Args:
-        name: As in the module's table.
+        name: Name as in the table of this module.
         network: Maps images (N, C, H, W) in [-1, 1] to features (N, d).
-        head: Maps features to logits, where the network has labels; else None.
+        head: Maps features to logits; None for a network without labels.
         batch_size: Images in a batch.
     """
 
@@ -56,11 +56,11 @@ class Extractor:
         self.network = network.eval()
         self.head = head
         self.batch_size = batch_size
-        self._code = _code(network)  # now: the file may be edited while this program runs the code it has read
+        self._code = _code(network)  # read now: the file may be edited while the program runs
 
     @property
     def distance_names(self) -> DistanceNames:
-        """FID, KID, MIFID and IS are names for Inception's features; others say what they were measured on."""
+        """FID, KID, MIFID and IS for Inception's features; for others, generic names with the extractor's name."""
         if self.name == "inception":
             return DistanceNames("FID", "KID", "KID-rbf", "MIFID", "IS")
         return DistanceNames(*(f"{distance}[{self.name}]" for distance in ("FD", "KD", "KD-rbf", "MIFD", "score")))
@@ -71,11 +71,11 @@ class Extractor:
 
         Args:
             images: (N, C, H, W) in [-1, 1], or uint8.
-            title: Of the progress bar; None for no bar.
+            title: Title of the progress bar; None for no bar.
 
         Raises:
-            ValueError: If the network does not take such images, returns another shape than (N, d), or features that
-                are not finite.
+            ValueError: If there are no images, or the network does not accept them, returns another shape than (N, d)
+                or returns features that are not finite.
         """
         if len(images) == 0:
             raise ValueError("There are no images to extract features of.")
@@ -89,7 +89,7 @@ class Extractor:
         return torch.cat(features)
 
     def of_real(self, images: Tensor, device: torch.device | str = "cpu", title: str | None = None) -> Tensor:
-        """Features of uint8 images, kept on disk under a name made of images, preprocessing, weights and code."""
+        """Features of uint8 images, cached on disk; the key is made of images, preprocessing, weights and code."""
         state = [part for name, value in self.network.state_dict().items() for part in (name, value)]
         key = cache.digest(_PREPROCESSING, self.name, repr(self.network), self._code, *state, images)
         kept = cache.cached(Path("features") / f"{key}.pt", lambda: {"features": self(images.to(device), title).cpu()})
@@ -101,7 +101,7 @@ class Extractor:
             features = self.network(batch)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # it is anyone's code
+        except Exception as error:  # user code may raise anything
             raise ValueError(
                 f"Extractor {self.name} takes no images of shape {tuple(batch.shape[1:])}: {_told(error)}"
             ) from error
@@ -115,15 +115,16 @@ class Extractor:
 
 
 def extractor(name: str, data_set: Callable[[str], Labelled] | None = None) -> Extractor:
-    """The extractor of this name; see the module's table.
+    """The extractor of this name; see the table of this module.
 
     Args:
         name: For instance ``inception``, ``classifier:digits`` or ``my.module.Network``.
-        data_set: The labelled data set of a name, and of an empty one that which images are measured on; for a
-            ``classifier``. (:func:`thermoebm.data.named` is one.)
+        data_set: For a ``classifier``: maps a name to the labelled data set, and an empty name to the data set under
+            evaluation; for instance :func:`thermoebm.data.named`.
 
     Raises:
-        ValueError: If there is none, or its weights are neither there nor to be had.
+        ValueError: If there is no such extractor, its weights are neither present nor downloadable, or a classifier
+            has no labels.
     """
     kind, _, which = name.partition(":")
     if name == "pixels":
@@ -151,7 +152,7 @@ def _by_class_path(name: str) -> nn.Module:
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute, None) if module else None
-    except Exception as error:  # it is anyone's code, here and below
+    except Exception as error:  # user code may raise anything, here and below
         if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
             raise ValueError(f"Extractor '{name}' cannot be imported: {_told(error)}") from error
         found = None
@@ -162,7 +163,7 @@ def _by_class_path(name: str) -> nn.Module:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f"Extractor '{name}' is not a class of nn.Module.")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # a network without weights of its own is the same each time
+        torch.manual_seed(0)  # random initial weights are the same each time
         try:
             network = found()
         except Exception as error:
@@ -171,12 +172,12 @@ def _by_class_path(name: str) -> nn.Module:
 
 
 def _told(error: Exception) -> str:
-    """The first line of an error, after its kind."""
+    """The type of an error and the first line of its message."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _code(network: nn.Module) -> str:
-    """A name for the files that define a network and its layers, torch's own aside; what those import is not seen."""
+    """Digest of the files that define a network and its layers, without torch's; files they import do not count."""
     modules = {type(layer).__module__ for layer in network.modules()}
     own = [sys.modules.get(name) for name in sorted(modules) if name.partition(".")[0] != "torch"]
     files = [Path(file) for module in own if (file := getattr(module, "__file__", None))]
@@ -184,6 +185,6 @@ def _code(network: nn.Module) -> str:
 
 
 def _quantised(images: Tensor) -> Tensor:
-    """Float32 images in [-1, 1] on the 256 levels of a stored picture."""
+    """Rounds images to the 256 levels of eight bits; float32 in [-1, 1]."""
     levels = images if images.dtype == torch.uint8 else ((images.clamp(-1, 1) + 1) * 127.5).round()
     return levels.float() / 127.5 - 1

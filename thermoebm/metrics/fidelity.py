@@ -1,7 +1,7 @@
-"""Distances between two sets of images as torchmetrics, on features: how they are extracted is not their business.
+"""Distances between two sets of images, as torchmetrics on features that the caller has extracted.
 
-``update(features, real=...)`` takes features (N, d). What a distance may be called depends on the features: FID, KID
-and MIFID are names for Inception's (:attr:`thermoebm.metrics.features.Extractor.distance_names`).
+``update(features, real=...)`` takes features (N, d). The name of a distance depends on the features: FID, KID and MIFID
+are reserved for Inception's (:attr:`thermoebm.metrics.features.Extractor.distance_names`).
 """
 
 import warnings
@@ -18,15 +18,15 @@ from thermoebm.metrics.kernels import KernelName
 
 
 def check_features(features: Tensor, num_features: int | None = None, first: int = 0) -> None:
-    """Refuses what no distance can be computed from.
+    """Raises an error for features that no distance can be computed from.
 
     Args:
-        features: Should be (N, d) and finite.
+        features: Features, which should be (N, d) and finite.
         num_features: d, if it is known.
-        first: Index of the first of these images among all.
+        first: Index of the first of these images among all images.
 
     Raises:
-        ValueError: If they have another shape, or some are not finite; the first such image is named.
+        ValueError: If they have another shape, or some are not finite; it names the first such image.
     """
     if features.dim() != 2 or num_features not in (None, features.shape[1]):
         raise ValueError(
@@ -48,10 +48,10 @@ def _merge(stacked: Tensor) -> Tensor:
 class FrechetDistance(Metric):
     """Fréchet distance between Gaussians fitted to the features (report, equation 23); see :mod:`frechet`.
 
-    Its state is one triangular factor for either set, of the size of a covariance, whatever the number of images.
+    The state is one triangular factor (d + 1, d + 1) for each set, whatever the number of images.
 
     Args:
-        num_features: d.
+        num_features: Number of features d.
     """
 
     is_differentiable = False
@@ -80,11 +80,11 @@ class FrechetDistance(Metric):
             self.fake = grown
 
     def compute(self) -> Tensor:
-        """d², float64."""
+        """The squared distance d², a scalar in float64."""
         return frechet.frechet_distance(frechet.moments(self.real), frechet.moments(self.fake))
 
     def set_dtype(self, dst_type: Any) -> "FrechetDistance":
-        """Stays in float64."""
+        """Does nothing: the metric stays in float64."""
         return self
 
     def _padded(self, triangle: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class FrechetDistance(Metric):
 
 
 class KernelDistance(Metric):
-    """Unbiased squared maximum mean discrepancy of all the features (report, equation 24), no subsets drawn.
+    """Unbiased squared maximum mean discrepancy of all features (report, equation 24), without subsets.
 
     Args:
         kernel: ``poly``, the cubic kernel of KID, or ``rbf``, the kernel of the report's code.
@@ -117,7 +117,7 @@ class KernelDistance(Metric):
         state.append(features)
 
     def compute(self) -> Tensor:
-        """MMD², float64.
+        """MMD², a scalar in float64.
 
         Raises:
             ValueError: If there are fewer than two images of either kind.
@@ -139,7 +139,7 @@ def mifid(real: Tensor, fake: Tensor) -> Tensor:
 def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
     """torchmetrics' inception score on logits (N, classes): its mean and its standard deviation over splits.
 
-    Draws one permutation from a stream of its own.
+    The permutation of the images comes from a fixed seed and leaves the global random state alone.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric .* will save all extracted features")  # we have them anyway

@@ -1,4 +1,4 @@
-"""torch-fidelity's InceptionV3 as a source of features, and where its weights are."""
+"""torch-fidelity's InceptionV3 as a source of features, and the download of its weights."""
 
 import hashlib
 import sys
@@ -12,15 +12,15 @@ _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 class Inception(nn.Module):
-    """torch-fidelity's InceptionV3 with TensorFlow's weights of 2015, as published FID and KID use it.
+    """torch-fidelity's InceptionV3 with TensorFlow's weights of 2015, the network of published FID and KID.
 
     Grey images are repeated over three channels; resizing to 299x299 is torch-fidelity's own.
 
     Args:
-        weights: The file of weights; None: torch's cache of downloads, and the network.
+        weights: File of the weights; None: torch's download cache, filled by a download if necessary.
 
     Raises:
-        ValueError: If the weights are absent, or are not those.
+        ValueError: If the weights are absent, cannot be downloaded or have another SHA-256.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
@@ -31,7 +31,11 @@ class Inception(nn.Module):
         self.layers = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 2048) of images (N, 1 or 3, H, W) in [-1, 1]."""
+        """Features (N, 2048) of images (N, 1 or 3, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: If the images have another number of channels.
+        """
         if images.shape[1] not in (1, 3):
             raise ValueError(f"Inception takes images with 1 or 3 channels, not {images.shape[1]}.")
         pixels = ((images + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
@@ -39,12 +43,12 @@ class Inception(nn.Module):
         return features
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits (N, 1008) without their bias, as the inception score has them."""
+        """Logits (N, 1008) of features (N, 2048), without the bias, as the inception score uses them."""
         return features @ self.layers.fc.weight.T.to(features)
 
 
 def _download() -> Path:
-    """Where torch keeps the weights, downloaded if they are not there."""
+    """The path of the weights in torch's download cache; downloads them if they are absent."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / _URL.rpartition("/")[2]
     if not path.exists():
         try:
@@ -59,7 +63,7 @@ def _download() -> Path:
 
 
 def _verified(path: Path) -> Path:
-    """The path, once the file there is known to be what it should be: it is unpickled afterwards."""
+    """Returns the path after checking the SHA-256 of the file, since the file is unpickled afterwards."""
     if not path.is_file():
         raise ValueError(f"There are no weights {path}: put {_URL} there.")
     with path.open("rb") as file:

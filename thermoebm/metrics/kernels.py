@@ -1,6 +1,6 @@
 """Maximum mean discrepancy between two samples of features: kernels, and one pass over their Gram matrices.
 
-Everything is computed in float64; a Gram matrix is made in slices of rows and never kept.
+Everything is computed in float64. A Gram matrix is computed in slices of rows and never stored.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 KernelName = Literal["poly", "rbf"]
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
-# Entries of a slice of a Gram matrix: 64 MB.
+# Entries in a slice of a Gram matrix: 64 MiB.
 _SLICE = 2**23
 
 
@@ -25,7 +25,7 @@ def poly(x: Tensor, y: Tensor) -> Tensor:
 def rbf(x: Tensor, y: Tensor, gamma: float | None = None) -> Tensor:
     """exp(-γ|x - y|²), by default with γ = 1/d as in the report's code; x (N, d) and y (M, d) give (N, M)."""
     gamma = 1 / x.shape[1] if gamma is None else gamma
-    centre = y.mean(0)  # distances do not see it, and without it far-off features would cancel
+    centre = y.mean(0)  # distances stay the same, and far-off features do not lose digits to cancellation
     x, y = x - centre, y - centre
     squared = torch.addmm(y.square().sum(1), x, y.T, alpha=-2).add_(x.square().sum(1, keepdim=True))
     return squared.clamp_(min=0).mul_(-gamma).exp_()
@@ -35,7 +35,7 @@ def kernel(name: KernelName) -> Kernel:
     """The kernel of this name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the name is unknown.
     """
     if name not in ("poly", "rbf"):
         raise ValueError(f"There is no kernel '{name}'; choose 'poly' or 'rbf'.")
@@ -43,12 +43,12 @@ def kernel(name: KernelName) -> Kernel:
 
 
 class Discrepancies(NamedTuple):
-    """MMD² on K subsets of two samples, and how each image moves it.
+    """MMD² on K subsets of two samples, and the influence of each image on it.
 
     Args:
         values: Unbiased MMD² (K,).
-        influences: For either sample (N, K), how the value grows with an image's weight: Σ (influence / N)² over the
-            images of both subsets estimates the value's variance.
+        influences: For each sample (N, K), the rate at which the value grows with an image's weight.
+            Σ (influence / N)² over the images of both subsets estimates the value's variance.
     """
 
     values: Tensor
@@ -58,18 +58,18 @@ class Discrepancies(NamedTuple):
 def discrepancies(x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts_y: Tensor) -> Discrepancies:
     """Unbiased MMD² on many subsets from one pass over the Gram matrices.
 
-    A subset is a column of counts: how often it has each image. Copies of one image count as distinct images, which
-    biases the value, so that drawing with replacement gives here what it gives elsewhere.
+    A subset is a column of counts: how often it contains each image. Copies of one image count as distinct images. This
+    biases the value, and gives the same result as other implementations of drawing with replacement.
 
-    Source: Gretton et al. (2012), Journal of Machine Learning Research 13, equation 3; the influences are twice the
-    centred first projection of its kernel, as the jackknife of a U-statistic has it (Arvesen 1969).
+    Source: Gretton et al. (2012), Journal of Machine Learning Research 13, equation 3. The influences are twice the
+    centred first projection of its kernel, as in the jackknife of a U-statistic (Arvesen 1969).
 
     Args:
         x: Features of one sample (N, d).
         y: Features of the other (M, d).
         kernel: A positive definite kernel.
-        counts_x: (N, K), each column at least 2 in sum.
-        counts_y: (M, K), the same.
+        counts_x: Counts (N, K); each column sums to at least 2.
+        counts_y: Counts (M, K), likewise.
     """
     x, y, counts_x, counts_y = (tensor.double() for tensor in (x, y, counts_x, counts_y))
     n, m = counts_x.sum(0), counts_y.sum(0)
@@ -92,8 +92,10 @@ def discrepancies(x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts
 def mmd2(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     """Unbiased squared maximum mean discrepancy of two samples (N, d) and (M, d), N, M ≥ 2: a scalar, float64.
 
-    0 in expectation for two independent samples of one distribution, hence sometimes negative. Of a sample with itself
-    it is always at most 0: pairs across hold the diagonal k(x, x), those within do not.
+    Σ_{i≠j} k(x_i, x_j)/(N(N - 1)) + Σ_{i≠j} k(y_i, y_j)/(M(M - 1)) - 2 Σ_{ij} k(x_i, y_j)/(NM)
+
+    The expectation is 0 for two independent samples of one distribution, so the value may be negative. For a sample and
+    itself it is at most 0, because the sum across samples contains the diagonal k(x, x) and the sums within do not.
     """
     return discrepancies(x, y, kernel, x.new_ones(len(x), 1), y.new_ones(len(y), 1)).values[0]
 

@@ -1,4 +1,4 @@
-"""All distances between two sets of features at once, under the names that their features allow."""
+"""All distances between two sets of features at once, under the names that suit the features."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Summary(NamedTuple):
-    """Scalars by name, for instance ``FID``, ``FID_inf`` and ``FID_inf_se``, and the lines behind them by distance.
+    """Scalars by name, for instance ``FID``, ``FID_inf`` and ``FID_inf_se``, and the fitted lines by distance.
 
-    Remarks are sentences for whoever reads the numbers.
+    Remarks are sentences on how to read the numbers.
     """
 
     scalars: dict[str, float]
@@ -41,11 +41,11 @@ def summarise(
     Args:
         real: Features (N, d) of real images.
         fake: Features (M, d) of generated images.
-        names: What the distances may be called.
-        sizes: See :func:`thermoebm.metrics.extrapolation.fit_sizes`.
-        rng: Stream of the subsets.
-        protocol: How they are drawn.
-        kernel_names: Which kernel distances.
+        names: Names of the distances.
+        sizes: Sizes of the subsets; see :func:`thermoebm.metrics.extrapolation.fit_sizes`.
+        rng: Stream that draws the subsets.
+        protocol: How the subsets are drawn; see :func:`thermoebm.metrics.extrapolation.subsets`.
+        kernel_names: Kernels of the kernel distances.
     """
     extrapolator = Extrapolator(real, fake, sizes, rng, protocol)
     lines = {names.frechet: extrapolator.frechet()}
@@ -76,12 +76,12 @@ def summarise(
 
 
 def plus_minus(fitted: float, error: float) -> str:
-    """An intercept and its standard error, or that it is biased and has none."""
+    """Text of an intercept and its standard error; if that is NaN, the text says that the intercept is biased."""
     return f"{fitted:.4g} (biased: smallest N ≤ d)" if math.isnan(error) else f"{fitted:.4g} ± {error:.2g}"
 
 
 def extrapolation_figure(lines: dict[str, Extrapolation]) -> "Figure":
-    """One panel a distance: its values against 1/N, the line, and the intercept with its standard error."""
+    """One panel per distance: its values against 1/N, the line, and the intercept with its standard error."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(lines), 3.8), layout="constrained")

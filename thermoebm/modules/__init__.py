@@ -1,6 +1,6 @@
-"""The model: a LightningModule with its networks, how its chains are run, and how images are drawn from it.
+"""The model: a LightningModule with its networks, the execution of its chains, and the generation of images.
 
-It wires densities, samplers and an objective to two networks and steps their optimiser.
+The module connects densities, samplers and an objective to the two networks and steps their optimiser.
 """
 
 from thermoebm.modules.chains import Chains

@@ -1,4 +1,4 @@
-"""How the chains of a model are run: as fast as the device allows, with the same result whichever way that is."""
+"""Execution of a model's chains, as fast as the device allows; the results agree up to rounding."""
 
 import contextlib
 from functools import partial
@@ -15,38 +15,40 @@ from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
 from thermoebm.samplers import Kernel, run
 
-# Steps in one compiled function. On digits five take 0.6 (prior) and 0.9 (posterior) of the time of five functions of
-# one step; ten take hardly less than five, and twice as long to compile.
+# Steps in one compiled function. On digits, one function of five steps takes 0.6 (prior) and 0.9 (posterior) of the
+# time of five functions of one step. Functions of ten steps are hardly faster and take twice as long to compile.
 BLOCK = 5
-# As CUDA graphs a launch for each block is what is left; an estimate, see cost.GRAPH_FLOPS.
+# Steps in one CUDA graph, which costs one launch. An estimate, see cost.GRAPH_FLOPS.
 GRAPH_BLOCK = 20
-# Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. They take
-# 0.5 to 0.97 of the time of one temperature after another, ten take as long as five.
+# Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
+# side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
 LATENTS = 400
 
 
 class Chains:
-    """Runs prior and power-posterior chains from given starts with given noise.
+    """Runs prior and power-posterior chains from given starting points with given noise.
 
-    What is chosen for speed changes results by rounding only:
+    The choices made for speed change results by rounding only:
 
-    - Steps are compiled for the shapes of training, small ones in blocks; other shapes run uncompiled rather than
-      recompile. On a CPU large ones are not compiled either: they are convolutions, which gain nothing. On CUDA blocks
-      whose launches would take longer than their work are replayed as CUDA graphs.
-    - Temperatures run side by side: on CUDA all of them, or as many as fit in memory; on a CPU some hundred latents,
-      of which every size of network has more from a pass than of fewer, and hardly less than of more.
-    - On a CPU a small energy runs on one thread: a second one saves little, and can stall where processes share cores.
-    - Under autocast weights are rounded once a chain and not once a step.
+    - Steps are compiled for the shapes of training, small steps in blocks; other shapes run uncompiled to avoid
+      recompilation. On a CPU large steps are not compiled either: convolutions dominate them and gain nothing. On CUDA,
+      blocks whose launches would take longer than their computation are replayed as CUDA graphs.
+    - Temperatures run side by side: on CUDA all of them, or as many as fit in memory; on a CPU about 400 latents
+      (``LATENTS``). For every network size, fewer latents are slower and more are hardly faster.
+    - On a CPU a small energy runs on one thread: a second thread saves little and can stall where processes share
+      cores.
+    - Under autocast the weights are rounded once per chain, not once per step.
 
     Args:
-        energy, generator: The networks of prior and likelihood, by whose cost is chosen.
+        energy, generator: The networks of prior and likelihood; the choices depend on their operation counts.
         prior, likelihood: p_α and p_β(x|z).
-        prior_sampler, posterior_sampler: Their kernels.
-        temperature_chunk: Temperatures side by side.
-        compile: ``auto``: where it pays, as CUDA graphs where that pays; ``on``: without graphs; ``graph``: with them.
+        prior_sampler, posterior_sampler: Kernels of the prior and the posterior chains.
+        temperature_chunk: Number of temperatures that run side by side.
+        compile: ``auto``: compile where it pays, with CUDA graphs where they pay; ``on``: compile without graphs;
+            ``graph``: compile with graphs; ``off``: do not compile.
 
     Attributes:
-        training_batch: Images in a batch of training, whose shapes are compiled; None until training has begun.
+        training_batch: Batch size of training, for whose shapes steps are compiled; None until training has begun.
     """
 
     def __init__(
@@ -69,14 +71,14 @@ class Chains:
         self.temperature_chunk = temperature_chunk
         self.compile = compile
         self.training_batch: int | None = None
-        self._fitting: int | None = None  # temperatures, once memory has run out
+        self._fitting: int | None = None  # temperatures that fit, once memory has run out
 
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Ends (B, d) of chains on p_α that start at z (B, d), with noise (K, B, d)."""
+        """Final states (B, d) of chains on p_α that start at z (B, d), with noise (K, B, d)."""
         flops = len(z) * self._energy_flops
         block, graph = self._compiled(flops, len(z), noise)
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
-        # Energies know no autocast, but what is compiled is compiled again for it.
+        # Energies never run under autocast, but compiled steps would be compiled again for it.
         with torch.autocast(z.device.type, enabled=False), threads(1) if one_thread else contextlib.nullcontext():
             run_prior = partial(run, block=block, graph=graph, differentiable=differentiable)
             return run_prior(self.prior_sampler, self.prior, z, noise)[0].z
@@ -84,7 +86,7 @@ class Chains:
     def run_posterior(
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
     ) -> Tensor:
-        """Ends (T, B, d) of chains on p_t, for images (B, C, H, W), t (T,), starts (T, B, d) and noise (K, T, B, d)."""
+        """Final states (T, B, d) of chains on p_t, for x (B, C, H, W), t (T,), starts (T, B, d), noise (K, T, B, d)."""
         likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
         flops = len(x) * self._generator_flops
 
@@ -113,13 +115,13 @@ class Chains:
         return result
 
     def _compiled(self, flops: int, batch: int, noise: Tensor, chunk: int = 1) -> tuple[int | None, bool]:
-        """How many steps are compiled as one function, None for not at all, and whether these become CUDA graphs.
+        """Number of steps to compile as one function (None: do not compile), and whether to use CUDA graphs.
 
         Args:
             flops: Operations of one pass of a batch through the network.
             batch: Images or latents in a batch.
-            noise: Of the chain, (K, ...).
-            chunk: Batches side by side.
+            noise: Noise of the chain, (K, ...).
+            chunk: Number of batches that run side by side.
         """
         if self.compile == "off" or batch != self.training_batch:
             return None, False
@@ -133,14 +135,17 @@ class Chains:
         return _largest_divisor(len(noise), most), graph
 
     def _chunk(self, count: int, x: Tensor) -> int:
-        """How many of so many temperatures run side by side: all chunks are alike, so that one shape is compiled."""
+        """Number of temperatures that run side by side.
+
+        Under ``auto`` it divides ``count``, so that all chunks have the same shape and only one is compiled.
+        """
         if self.temperature_chunk != "auto":
             return self.temperature_chunk
         most = LATENTS // len(x) if x.device.type == "cpu" else count
         return _largest_divisor(count, min(most, self._fitting or count))
 
     def _rounded_likelihood(self, device_type: str) -> GaussianLikelihood:
-        """The likelihood, under autocast with weights that it has nothing left to round of."""
+        """The likelihood; under autocast, with weights that are already rounded to the autocast data type."""
         if not torch.is_autocast_enabled(device_type):
             return self.likelihood
         rounded = _Rounded(self.generator, torch.get_autocast_dtype(device_type))
@@ -152,9 +157,9 @@ def _largest_divisor(number: int, most: int) -> int:
 
 
 class _Rounded:
-    """A network whose matrices and convolutions have been rounded to what autocast computes them in.
+    """A network whose matrices and convolution kernels have been rounded to the data type of autocast.
 
-    Autocast itself keeps what it has rounded only while gradients of the weights are wanted.
+    Autocast itself caches rounded weights only while gradients of the weights are needed.
     """
 
     def __init__(self, network: torch.nn.Module, dtype: torch.dtype) -> None:

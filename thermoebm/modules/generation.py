@@ -1,4 +1,4 @@
-"""Many images drawn from a model, in batches that noise does not depend on."""
+"""Generation of many images in batches of a fixed size, each with its own noise stream."""
 
 from collections.abc import Callable
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.runtime.progress import bar
 
-# Images in a batch; part of what a seed means.
+# Images in a batch. Another value changes the images of a given seed.
 BATCH = 250
 
 
 def draw(model: LatentEBM, count: int, stream: Callable[[int], torch.Generator], title: str | None = None) -> Tensor:
-    """Images (count, C, H, W) in [-1, 1].
+    """Generates images (count, C, H, W) in [-1, 1], apart from any pixel noise that the model adds.
 
     Args:
         model: The model.
-        count: Number of images. More of them begin with the same ones.
-        stream: Maps a batch's index to the stream of its noise.
-        title: Of the progress bar; None for no bar.
+        count: Number of images. A larger count begins with the same images.
+        stream: Maps the index of a batch to its noise stream.
+        title: Title of the progress bar; None for no bar.
     """
     images: list[Tensor] = []
     with bar(count, title, "image") as progress:

@@ -1,4 +1,4 @@
-"""The latent variable model with an energy-based prior, and how it is trained."""
+"""The latent variable model with an energy-based prior, and its training."""
 
 from typing import Any, Literal
 
@@ -25,25 +25,25 @@ class LatentEBM(pl.LightningModule):
     Args:
         energy: f_α.
         generator: g_β.
-        objective: What is minimised.
-        prior_sampler: Kernel of the prior chains, also of the t = 0 end of every ladder.
+        objective: The objective to minimise; None: maximum likelihood.
+        prior_sampler: Kernel of the prior chains, which are also the t = 0 rung of every ladder.
         posterior_sampler: Kernel of the power-posterior chains.
         energy_optimizer, generator_optimizer: Adam for each network.
-        decay_interval: Learning rates decay at each ``epoch``, or as much in equal parts at each ``step``.
+        decay_interval: Learning rates decay once an ``epoch``, or at each ``step``, by the same factor over an epoch.
         prior_sigma: σ0.
         likelihood_sigma: σl.
-        likelihood_constant: Of the likelihood in the logged loss, and nowhere else: ``gaussian``, its own, or
-            ``logsumexp``, the report's code's.
-        chain_start: Posterior chains start at π0 (``reference``, as in the report) or where the batch's prior chains
-            ended (``prior_chain``).
+        likelihood_constant: Constant of the likelihood in the logged loss, and nowhere else: ``gaussian``, that of the
+            density, or ``logsumexp``, that of the report's code.
+        chain_start: Posterior chains start at samples of π0 (``reference``, as in the report) or at the final states
+            of the batch's prior chains (``prior_chain``).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
         temperature_chunk: Temperatures sampled side by side; ``auto``: see :class:`thermoebm.modules.chains.Chains`.
-        compile: Compile the Langevin steps of training, on CUDA as a ``graph`` too; ``auto``: where either pays.
+        compile: Compile the Langevin steps of training: ``on``, ``off``, ``graph`` (on CUDA) or ``auto`` (if it pays).
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
-        seed: Of all noise this module draws, together with the process's rank.
+        seed: Seed of all noise that this module draws, combined with the process's rank.
 
     Raises:
-        ValueError: If the networks disagree about d, or a standard deviation is not positive.
+        ValueError: If the networks disagree about d, a standard deviation is not positive or a chunk is below 1.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LatentEBM(pl.LightningModule):
         return self.reference.sigma * self._normal((*shape, self.generator.latent_dim), rng)
 
     def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        """Ends of prior chains (count, d), each started at π0 (report, equation 11)."""
+        """Final states (count, d) of prior chains, each started at a sample of π0 (report, equation 11)."""
         z = self.sample_reference((count,), rng)
         noise = self._normal((self.prior_sampler.num_steps, *z.shape), rng)
         return self.chains.run_prior(z, noise, differentiable=differentiable)
@@ -122,13 +122,13 @@ class LatentEBM(pl.LightningModule):
         z_prior: Tensor | None = None,
         differentiable: bool = False,
     ) -> Tensor:
-        """Ends of one chain for each temperature and image (report, equations 12 and 17).
+        """Final states of one chain for each temperature and image (report, equations 12 and 17).
 
         Args:
             x: Images (B, C, H, W).
             temperatures: (T,). The same noise is used however they are chunked.
             rng: Stream of the noise.
-            z_prior: Ends of prior chains (B, d) to start at if ``chain_start`` says so; sampled if needed and absent.
+            z_prior: Final states (B, d) of prior chains, used under ``chain_start`` ``prior_chain``; None: sample them.
             differentiable: Record the graph of the chains.
 
         Returns:
@@ -143,7 +143,7 @@ class LatentEBM(pl.LightningModule):
         return self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
 
     def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Temperatures (T,) and log p_β(x|z) (T, B) in nats at the end of one chain for each of them and each image."""
+        """Temperatures (T,), and log p_β(x|z) (T, B) in nats at the end of one chain per temperature and image."""
         temperatures = schedule.temperatures().to(x, non_blocking=True)
         with torch.no_grad():
             z_prior = self.sample_prior(len(x), rng)
@@ -151,7 +151,7 @@ class LatentEBM(pl.LightningModule):
             return temperatures, self.likelihood.log_prob(x, z)
 
     def generate(self, count: int, rng: torch.Generator) -> Tensor:
-        """Images (count, C, H, W): g_β at prior samples, with pixel noise if the module was told to add it."""
+        """Images (count, C, H, W): g_β at prior samples, plus σl ε if ``pixel_noise`` is set."""
         with torch.no_grad():
             images = self.generator(self.sample_prior(count, rng))
         if self.pixel_noise:
@@ -159,7 +159,7 @@ class LatentEBM(pl.LightningModule):
         return images
 
     def reconstruct(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g_β at posterior samples of images (B, C, H, W), of the same shape."""
+        """Reconstructions of images (B, C, H, W), of the same shape: g_β at one posterior sample of each."""
         with torch.no_grad():
             return self.generator(self.sample_posterior(x, x.new_ones(1), rng)[0])
 
@@ -181,15 +181,15 @@ class LatentEBM(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         decays_per_epoch = 1
         if self.decay_interval == "step":
-            self.trainer.fit_loop.setup_data()  # which counts the batches
+            self.trainer.fit_loop.setup_data()  # counts the batches
             decays_per_epoch = int(self.trainer.num_training_batches)
         optimizer, scheduler = optim.build(self.optimizer_settings, decays_per_epoch)
         return [optimizer], [scheduler]
 
     def loss(self, x: Tensor, rng: torch.Generator, step: int | None = None) -> Tensor:
-        """The objective's loss of images (B, C, H, W), with all of its noise from this stream.
+        """The objective's loss on images (B, C, H, W), a scalar; all of its noise comes from the stream ``rng``.
 
-        With a step, everything that this training step computes is computed, and not only what the gradient needs.
+        Given a step, it computes everything that this training step does, not only the parts that the gradient needs.
         """
         return self.objective(self, x, rng, step=step).loss
 
@@ -204,7 +204,7 @@ class LatentEBM(pl.LightningModule):
         self._decay_learning_rates("step")
         scalars = {"loss": output.loss.detach(), **output.diagnostics}
         self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
-        # The mean over the epoch's steps that had one: a step's own value would be logged again at steps without.
+        # Mean over the epoch's steps that sampled a ladder; a value per step would be repeated at the others.
         for name, value in output.ladder.items():
             self.log(f"train/{name}", value, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
 
@@ -218,7 +218,7 @@ class LatentEBM(pl.LightningModule):
         self._evaluate("test", batch, batch_idx)
 
     def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Samples as many images as the batch has counters."""
+        """Generates as many images as the batch has entries; the entries themselves are not used."""
         return self.generate(len(batch[0]), self.stream("predict", batch_idx))
 
     def _decay_learning_rates(self, interval: str) -> None:
@@ -227,9 +227,9 @@ class LatentEBM(pl.LightningModule):
             scheduler.step()
 
     def _evaluate(self, stage: str, x: Tensor, batch_idx: int) -> None:
-        """The objective's loss, and what every objective is compared by, on held-out images with noise of their own.
+        """Logs the objective's loss and the measures that compare objectives, on held-out images, with separate noise.
 
-        The noise depends on the batch and not on the epoch, so curves over epochs move by what was learned.
+        The noise depends on the batch and not on the epoch, so that curves over epochs change through learning alone.
         """
         output = self.objective(self, x, self.stream(stage, batch_idx), step=None)
         t, ell = self.ladder(x, self.evidence_schedule, self.stream(f"{stage} evidence", batch_idx))

@@ -1,6 +1,6 @@
-"""What is learned from the samples: objectives and their gradient estimators.
+"""Training objectives and their gradient estimators.
 
-An objective maps a model, a batch and a stream of noise to a loss; its docstring says which gradient that has.
+An objective maps a model, a batch and a random stream to a loss; its docstring states the gradient of the loss.
 """
 
 from thermoebm.objectives.base import Model, Objective, Output

@@ -1,4 +1,4 @@
-"""What an objective is, and what it needs of a model."""
+"""The interface of an objective, and the part of a model that objectives use."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
@@ -16,24 +16,24 @@ class Model(Protocol):
     likelihood: GaussianLikelihood
 
     def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        """Ends of prior chains (count, d)."""
+        """Final states (count, d) of prior chains."""
         ...
 
     def sample_posterior(
         self, x: Tensor, temperatures: Tensor, rng: torch.Generator, *, z_prior: Tensor, differentiable: bool = False
     ) -> Tensor:
-        """Ends of one chain for each temperature (T,) and image (B, C, H, W): (T, B, d)."""
+        """Final states (T, B, d) of one chain for each temperature (T,) and image (B, C, H, W)."""
         ...
 
 
 class Output(NamedTuple):
-    """What an objective returns: scalars for one batch, sums over pixels and means over images, in nats.
+    """Result of an objective for one batch: scalars in nats, summed over pixels and averaged over images.
 
     Args:
-        loss: What is differentiated; its value is a surrogate unless the objective says otherwise, and has the constant
-            that the likelihood was told to have in a loss.
+        loss: The scalar to differentiate. Its value is a surrogate unless the objective says otherwise, and contains
+            the likelihood's ``constant`` for losses.
         diagnostics: Detached scalars to log.
-        ladder: Detached scalars that need the whole ladder, empty where this step sampled none: ``nll``, the
+        ladder: Detached scalars that need the whole ladder, empty if this step did not sample it: ``nll``, the
             objective's own estimate of -log p_θ(x), and the ``left_sum`` and ``right_sum`` of the integral.
     """
 
@@ -47,21 +47,21 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
-        """Samples what it needs and returns the loss.
+        """Draws the samples that the loss needs and returns the loss.
 
         Args:
             model: The latent variable model.
             x: Images (B, C, H, W) in [-1, 1].
             rng: Stream of all noise of this call.
-            step: Training step, for what is done at every n-th only; None for nothing beyond the loss.
+            step: Training step, for computations made at every n-th step only; None: compute only the loss.
         """
 
     def whole_ladder(self, step: int | None) -> bool:
-        """Whether this step samples a whole ladder, all by which steps may differ in cost; by default none does."""
+        """Whether this step samples the whole ladder, the only way in which steps may differ in cost; default: no."""
         return False
 
     def check(self, batch_size: int, latent_dim: int) -> None:
-        """Raises a ValueError if the objective cannot be computed for such batches; by default all are fine."""
+        """Raises a ValueError if the objective cannot be computed for these sizes; by default it never does."""
         return None
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Divergences between adjacent power posteriors, by Gaussians fitted to samples (report, equations 19, 20 and 22)."""
+"""KL divergences between adjacent power posteriors, from fitted Gaussians (report, equations 19, 20 and 22)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,16 @@ from torch import Tensor
 
 
 def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance_q: Tensor) -> Tensor:
-    """KL(N(mean_p, covariance_p) ‖ N(mean_q, covariance_q)) (report, equation 20), by Cholesky factors.
+    """KL(N(mean_p, covariance_p) ‖ N(mean_q, covariance_q)) (report, equation 20), from Cholesky factors.
+
+    It is ½ (log det Σ_q - log det Σ_p + tr(Σ_q⁻¹ Σ_p) + (μ_q - μ_p)ᵀ Σ_q⁻¹ (μ_q - μ_p) - d).
 
     Args:
         mean_p, mean_q: (..., d).
         covariance_p, covariance_q: (..., d, d), positive definite.
 
     Returns:
-        Divergence (...), in nats; not a number where a covariance is not positive definite.
+        Divergence (...), in nats; NaN where a covariance is not positive definite.
     """
     factor_p, factor_q = _cholesky(covariance_p), _cholesky(covariance_q)
     ratio = torch.linalg.solve_triangular(factor_q, factor_p, upper=False)
@@ -26,27 +28,28 @@ def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance
 
 
 def _cholesky(covariance: Tensor) -> Tensor:
-    """Without torch's own check, for which a host would wait for its device."""
+    """Cholesky factor, NaN where it fails; torch's own check would make the host wait for the device."""
     factor, info = torch.linalg.cholesky_ex(covariance)
     return factor.where(info[..., None, None] == 0, torch.nan)
 
 
 @dataclass(frozen=True)
 class GaussianKL:
-    """The KL terms of the report's evidence estimate, with its readings as fields.
+    """The KL terms of the report's evidence estimate; its fields select between readings of the report.
 
-    Exactly, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] for one image. The report fits a Gaussian
-    to the samples of a whole batch at each temperature. That estimates the divergence of the pooled posteriors and
-    corrects next to nothing; it is kept as the report's reading.
+    For one image, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] is exact. The report fits a Gaussian
+    to the samples of a whole batch at each temperature. This estimates the divergence of the pooled posteriors and
+    corrects next to nothing; it is kept because it is the report's method.
 
     Args:
-        combination: ``difference`` of the two divergences, the exact identity and what the report's code does; or
-            their ``sum``, as its equations 19 and 22 print, which turns the trapezium into the right Riemann sum.
+        combination: ``difference`` of the two divergences: the exact identity, and the report's code. ``sum``: as
+            printed in the report's equations 19 and 22; it turns the trapezium into the right Riemann sum.
         covariance: ``full`` or ``diagonal``.
-        shrinkage: λ in (1 - λ) S + λ (tr S / d) I. Above 0 the fit is regular for fewer samples than dimensions.
+        shrinkage: λ in (1 - λ) S + λ (tr S / d) I, with the sample covariance S. A positive λ makes the covariance
+            regular even with fewer samples than dimensions.
         softmax: Apply a softmax to each latent first, as the report's code does.
-        ridge: ε in an ε I added to the covariance, 1e-5 in the report's code. It too makes the fit regular; where it
-            dominates the covariance it is what the divergence measures.
+        ridge: ε of the term ε I added to the covariance; 1e-5 in the report's code. It too makes the covariance
+            regular; where it dominates the covariance, it determines the divergence.
 
     Raises:
         ValueError: If a choice is unknown, λ lies outside [0, 1] or ε is negative.
@@ -69,7 +72,7 @@ class GaussianKL:
             raise ValueError(f"GaussianKL: ridge is {self.ridge}; it must not be negative.")
 
     def check(self, samples: int, d: int) -> None:
-        """Raises a ValueError if so many samples in d dimensions have no regular covariance under this reading."""
+        """Raises a ValueError if the covariance of this many samples in d dimensions is singular in these settings."""
         unregularised = self.covariance == "full" and self.shrinkage == 0 and self.ridge == 0
         if samples < 2 or (unregularised and (samples <= d or self.softmax)):
             raise ValueError(

@@ -7,15 +7,15 @@ from thermoebm.objectives.base import Model, Objective, Output
 
 
 def contrast(model: Model, z_posterior: Tensor, z_prior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """E_{p_1}[f_α] - E_{p_α}[f_α] at fixed samples, whose gradient is the report's equation 7.
+    """E_{p_1}[f_α] - E_{p_α}[f_α] at fixed samples; its gradient is the report's equation 7.
 
     Args:
-        model: The model whose prior has f_α.
+        model: The model, whose prior contains f_α.
         z_posterior: Samples of the posterior (B, d).
         z_prior: Samples of the tilted prior (B, d).
 
     Returns:
-        The contrast, a scalar in nats, and both energies as diagnostics.
+        The contrast, a scalar in nats, and the two means of f_α as diagnostics.
     """
     positive, negative = model.prior.tilt(z_posterior).mean(), model.prior.tilt(z_prior).mean()
     return positive - negative, {"energy_posterior": positive.detach(), "energy_prior": negative.detach()}
@@ -24,13 +24,13 @@ def contrast(model: Model, z_posterior: Tensor, z_prior: Tensor) -> tuple[Tensor
 class MaximumLikelihood(Objective):
     """Maximum likelihood, the report's vanilla model.
 
-    Backward yields, at samples that carry no gradient,
+    The samples carry no gradient, and the backward pass yields the negative of
 
         ∇_β: E_{p_1}[∇_β log p_β(x|z)]               (report, equation 8)
         ∇_α: E_{p_1}[∇_α f_α] - E_{p_α}[∇_α f_α]     (report, equation 7)
 
-    negated, which is the exact gradient of -log p_θ(x) for exact samples. The value of the loss is a surrogate; an
-    estimate of -log p_θ(x) needs a ladder, which validation runs for every objective alike.
+    For exact samples this is the exact gradient of -log p_θ(x). The value of the loss is a surrogate; an estimate of
+    -log p_θ(x) needs a ladder, which validation runs for every objective alike.
     """
 
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:

@@ -18,32 +18,33 @@ Estimator = Literal["endpoints", "detached", "contrastive", "pathwise"]
 class ThermodynamicIntegration(Objective):
     """log p_θ(x) = ∫ E_t[log p_β(x|z)] dt by the trapezium rule, with a choice of gradient estimator.
 
-    One chain is run for each image and temperature t_i. The prior's own sampler draws the t = 0 end, which serves as
-    first rung of the ladder and as negative samples. With E_i = E_{t_i}[log p_β(x|z)],
+    One chain is run for each image and temperature t_i. The prior sampler draws the samples at t = 0, which serve as
+    the first rung of the ladder and as negative samples. With E_i = E_{t_i}[log p_β(x|z)] and Δ_i = t_i - t_{i-1},
 
         nll = -( Σ_i Δ_i (E_{i-1} + E_i)/2 + η ½ Σ_i [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] )     (report, 15, 19, 22)
 
-    and backward yields (negated) ``Σ`` the trapezium over temperatures of:
+    and the backward pass yields the negative of the following, where ``Σ`` is the trapezium sum over temperatures:
 
     =============  ====================================  ===============================  ==============================
     estimator      ∇_β                                   ∇_α                              against the exact gradient
     =============  ====================================  ===============================  ==============================
-    endpoints      E_1[∇_β log p_β]                      E_1[∇f] - E_0[∇f]                exact: that of equations 7, 8
+    endpoints      E_1[∇_β log p_β]                      E_1[∇f] - E_0[∇f]                exact: equations 7 and 8
     contrastive    Σ E_t[∇_β log p_β]                    E_1[∇f] - E_0[∇f]                ∇_β biased to the mean image
     detached       Σ E_t[∇_β log p_β]                    0                                the energy never learns
-    pathwise       through all chains                    through all chains               that of the K-step sampler
+    pathwise       through all chains                    through all chains               gradient of the K-step sampler
     =============  ====================================  ===============================  ==============================
 
-    ``endpoints`` uses that the integral of the exact gradient telescopes to the ladder's ends. ``pathwise`` is what the
-    report describes, ``detached`` what its published runs computed.
+    ``endpoints`` is based on the fact that the integral of the exact gradient telescopes to the two ends of the ladder.
+    The report describes ``pathwise``; its published runs computed ``detached``.
 
     Args:
-        estimator: Which gradient is computed.
+        estimator: The gradient estimator.
         schedule: The temperatures.
-        eta: Weight η of the KL terms. They reach the gradient under ``pathwise`` only; elsewhere they change the
-            logged ``nll`` alone, of which a warning tells.
-        kl: How the KL terms are read and computed.
-        evidence_every: ``endpoints`` samples the inner rungs, which its gradient does not need, at every n-th step.
+        eta: Weight η of the KL terms. They affect the gradient of ``pathwise`` only; with the other estimators they
+            change logged values only, and a warning says so.
+        kl: How the KL terms are computed.
+        evidence_every: Interval n in steps at which ``endpoints`` samples the inner rungs, which its gradient does not
+            need.
 
     Raises:
         ValueError: If the estimator is unknown, η is negative or ``evidence_every`` is below 1.
@@ -85,7 +86,7 @@ class ThermodynamicIntegration(Objective):
             self.kl.check(batch_size, latent_dim)
 
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
-        temperatures = self.schedule.temperatures().to(x, non_blocking=True)  # the device is not waited for
+        temperatures = self.schedule.temperatures().to(x, non_blocking=True)  # without waiting for the device
         pathwise = self.estimator == "pathwise"
         whole_ladder = self.whole_ladder(step)
 
@@ -96,7 +97,7 @@ class ThermodynamicIntegration(Objective):
 
         difference, diagnostics = contrast(model, z[-1], z_prior)
         if self.estimator in ("detached", "pathwise"):
-            difference = 0 * difference  # every parameter stays in the graph, as one backward under DDP needs
+            difference = 0 * difference  # keeps all parameters in the graph, as DDP needs
 
         if self.estimator == "endpoints":
             top, gain = (ell.mean() for ell in model.likelihood.for_loss(x, z[-1]))

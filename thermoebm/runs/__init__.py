@@ -1,6 +1,6 @@
-"""What a run leaves behind: its directory, checkpoints, tables of metrics and settings.
+"""The output of a training run: its directory, checkpoints, table of metrics and settings.
 
-Everything that is written there is made sure of here: no two runs share a directory, and no row or checkpoint is lost.
+This package ensures that no two runs share a directory, and that no row or checkpoint is lost.
 """
 
 from thermoebm.runtime import lazy

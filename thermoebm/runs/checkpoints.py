@@ -1,4 +1,4 @@
-"""Checkpoints that train.py wrote: read, compared with what is configured, and turned into models and data sets."""
+"""Reads checkpoints of train.py, compares them with the config, and builds their models and data sets."""
 
 import warnings
 from pathlib import Path
@@ -20,7 +20,7 @@ def load_model(path: str | Path) -> LatentEBM:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    with warnings.catch_warnings():  # told when it was trained
+    with warnings.catch_warnings():  # the user saw it in training
         warnings.filterwarnings("ignore", "eta = .* changes the logged nll and no gradient")
         model: LatentEBM = _build(path, "model", LatentEBM)
     model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
@@ -32,7 +32,7 @@ def load_data(path: str | Path, **fields: Any) -> ImageDataModule:
 
     Args:
         path: The checkpoint.
-        fields: Replace those of the config, for instance ``root`` where the files are elsewhere now.
+        fields: Override fields of the config, for instance ``root`` if the files have moved.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -52,12 +52,12 @@ def _build(path: str | Path, name: str, kind: type, fields: dict[str, Any] | Non
     try:
         described = config[name] | {"init_args": config[name].get("init_args", {}) | (fields or {})}
         return parser.instantiate(parser.parse_object({name: described}))[name]
-    except Exception as error:  # a class that is no more, a field that has another name, a value that is refused
+    except Exception as error:  # for instance a removed class, a renamed field or an invalid value
         raise ValueError(f"{path}: its {name} cannot be built: {reason(error)}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of train.py holds; only tensors and plain values are unpickled.
+    """The contents of a checkpoint of train.py; only tensors and plain values are unpickled.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -77,10 +77,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
-    """Reads a checkpoint and makes sure that it is one of this model.
+    """Reads a checkpoint and checks that it fits this model.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or its tensors have other names or shapes than the model's.
     """
     checkpoint = load_checkpoint(path)
@@ -108,5 +108,5 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
 
 
 def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
-    """Whether training on from a checkpoint with these settings is the same run: same name, model and data."""
+    """Whether resuming from a checkpoint with this config continues its run: same name, variant, model and data."""
     return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "variant", "model", "data"))

@@ -1,4 +1,4 @@
-"""Run directories and what is in them: no two runs share one, and nothing in one is overwritten.
+"""Run directories and their files. No two runs share a directory, so none overwrites the files of another.
 
 RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ckpt, samples/epoch-0010.png, ...
 """
@@ -25,7 +25,7 @@ def claim(parent: Path) -> Path:
 
 
 def run_of(ckpt_path: str | None) -> Path | None:
-    """The run that a last.ckpt belongs to, which resuming continues. Any other checkpoint starts a run of its own."""
+    """The directory of the run that a last.ckpt belongs to, which resuming continues; None for other checkpoints."""
     if ckpt_path is None:
         return None
     folder = Path(ckpt_path).parent
@@ -34,7 +34,7 @@ def run_of(ckpt_path: str | None) -> Path | None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises a ValueError if the folder cannot be made or written to; makes nothing."""
+    """Raises a ValueError if the folder cannot be created or written to; creates nothing."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"{folder} cannot be written to: {existing} is no folder that may be written.")

@@ -1,8 +1,8 @@
-"""The names under which a run logs what the study is about, for its tables and TensorBoard alike."""
+"""Names of the logged metrics that a study analyses, shared by its tables and TensorBoard."""
 
 from collections.abc import Collection
 
-#: Which variance of the gradient -> its name. (The first is the report's; see thermoebm/gradients.py.)
+#: Definition of the gradient variance -> its logged name. (The first is the report's; see thermoebm/gradients.)
 VARIANCES = {
     "across parameters": "gradient_variance/across_parameters/both",
     "per parameter": "gradient_variance/per_parameter/total/both",
@@ -14,9 +14,10 @@ def distance(names: Collection[str], kind: str, split: str = "test") -> str | No
     """The name of an extrapolated distance to real images, or None if there is none.
 
     Args:
-        names: Such as ``fidelity/test/KD[classifier:digits]_inf`` or ``fidelity/test/KID_inf``; a table's columns.
+        names: Logged names or columns of a table, such as ``fidelity/test/KD[classifier:digits]_inf`` or
+            ``fidelity/test/KID_inf``.
         kind: ``kernel`` (KID or KD with the cubic kernel, else with the report's own) or ``frechet`` (FID or FD, else
-            what the report's code has under that name, which is no Fréchet distance).
+            the quantity that the report's code calls so, which is no Fréchet distance).
         split: ``test`` or ``train``: the real images that samples are compared with.
     """
     stems = {"kernel": ("KID", "KD", "KID-rbf", "KD-rbf"), "frechet": ("FID", "FD", "pseudo-FID")}[kind]

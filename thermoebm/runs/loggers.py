@@ -1,4 +1,4 @@
-"""The CSV of metrics: one row for each time that something was logged, in a file that a resumed run continues."""
+"""The CSV file of metrics: one row per logging call, in a file that a resumed run continues."""
 
 import csv
 import os
@@ -15,12 +15,12 @@ from thermoebm.runtime.files import replacing
 class MetricsCSV(Logger):
     """Writes ``metrics.csv`` in a directory; a cell is empty where a metric was not logged at that step.
 
-    Rows are appended. When a new metric appears, the file is rewritten with a column more and replaced in one move, so
+    Rows are appended. When a new metric appears, the file is rewritten with one more column and replaced atomically, so
     a killed process never leaves half a table. (Lightning's own CSVLogger deletes an existing file.)
 
     Args:
-        directory: Where the file is.
-        resume_step: Global step at which a resumed run goes on; rows logged after it are dropped, since they are
+        directory: Folder of the file.
+        resume_step: Global step at which a resumed run continues; rows from this step on are dropped, since they are
             computed again. None: the directory has no file yet.
     """
 
@@ -46,7 +46,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config.yaml has them."""
+        """Does nothing: the hyperparameters are in the run's config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -78,7 +78,7 @@ class MetricsCSV(Logger):
             self._replace(table[table["step"].astype(int) < step])
 
     def _read(self) -> pd.DataFrame:
-        """The table to the letter: nan is a value that was logged, an empty cell is none."""
+        """The table as text: ``nan`` is a logged value, an empty cell means that nothing was logged."""
         return pd.read_csv(self.path, dtype=str, keep_default_na=False)
 
     def _replace(self, table: pd.DataFrame) -> None:

@@ -1,19 +1,19 @@
-"""The settings that the report varies, out of a run's whole config: for a study's tables and TensorBoard's alike."""
+"""Extracts the settings that the report varies from a run's config, for the tables of studies and TensorBoard."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Setting = str | int | float | None
 
-# Of one's own images the class says nothing.
+# The class does not identify the data set if the images are the user's own.
 _OWN = ("ImageFolder", "Arrays")
 
 
 def settings(config: Any) -> dict[str, Setting]:
-    """The settings of :data:`thermoebm.study.planning.IDENTITY`, from ``dataset`` on; None where a run has none.
+    """The settings of :data:`thermoebm.study.planning.IDENTITY`, from ``dataset`` on; None where one does not apply.
 
     Args:
-        config: As ``config.yaml`` has it, defaults included.
+        config: Contents of ``config.yaml``, defaults included.
     """
     data = _class(at(config, "data"))
     objective = at(config, "model.init_args.objective")
@@ -35,14 +35,14 @@ def settings(config: Any) -> dict[str, Setting]:
 
 
 def at(config: Any, path: str) -> Any:
-    """What stands at a dotted path, or None."""
+    """The value at a dotted path, or None."""
     for name in path.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
 
 
 def _class(part: Any) -> str | None:
-    """The last part of its class path: ``thermoebm.data.Digits`` and ``Digits`` are both Digits."""
+    """The last component of a class path: ``thermoebm.data.Digits`` and ``Digits`` are both Digits."""
     path = part if isinstance(part, str) else at(part, "class_path")
     return path.rpartition(".")[2] if isinstance(path, str) else None
 

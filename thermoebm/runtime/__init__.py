@@ -1,6 +1,6 @@
-"""The machine and the terminal: threads, memory, operations, random streams, the cache on disk, progress and messages.
+"""Machine and terminal: threads, memory, operation counts, random streams, the disk cache, progress bars and messages.
 
-Nothing here knows what is learned; everything else may import it.
+Nothing here depends on the rest of the package; everything else may import it.
 """
 
 from thermoebm.runtime import lazy

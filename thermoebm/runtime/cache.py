@@ -1,4 +1,4 @@
-"""What is dear to compute and kept on disk: files that carry their own checksum, written in one piece or not at all."""
+"""A disk cache for expensive results. Each file carries a checksum and is written atomically."""
 
 import contextlib
 import hashlib
@@ -20,17 +20,20 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# Seconds for which another process is waited for; then both make the same, and neither harms the other.
+# Seconds to wait for another process. After that both compute the same result, and neither harms the other.
 _PATIENCE = 3600
 
 
 def folder() -> Path:
-    """$THERMOEBM_CACHE, or ~/.cache/thermoebm."""
+    """The folder of the cache: $THERMOEBM_CACHE, or ~/.cache/thermoebm."""
     return Path(os.environ.get("THERMOEBM_CACHE") or "~/.cache/thermoebm").expanduser()
 
 
 def digest(*parts: Tensor | str) -> str:
-    """A name for contents: SHA-256 of texts and of tensors with their types and shapes, in order, as 20 letters."""
+    """Cache key: the first 20 hexadecimal digits of the SHA-256 of the parts in order.
+
+    A tensor is hashed with its data type and shape, a text with its length.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):
@@ -42,13 +45,13 @@ def digest(*parts: Tensor | str) -> str:
 
 
 def cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What the file holds; if it is absent or damaged, what ``make`` returns, which is then written there.
+    """Returns the contents of a cache file; if it is absent or damaged, calls ``make`` and writes the result there.
 
-    Of several processes that want it at once, one makes it and the others wait. A folder that cannot be written costs
-    the cache and not the result.
+    If several processes need the file at once, one computes it and the others wait. If the folder cannot be written to,
+    the result is returned without being cached, with a warning.
 
     Args:
-        path: Absolute, or relative to :func:`folder`.
+        path: Path of the file, absolute or relative to :func:`folder`.
         make: Returns tensors and plain values by name.
     """
     path = folder() / path
@@ -72,11 +75,12 @@ def cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Waits while another process of this machine does the same for this path.
+    """Waits while another process on this machine holds the lock of this path, then holds it within the block.
 
-    A lock goes with its process, however that ends. Where none can be had (no file can be written, the file system or
-    the system has no locks), or another process takes longer than an hour, this one goes on: what is made is moved to
-    its place in one piece, so that a lock saves work and nothing depends on it.
+    A lock is released when its process ends, for whatever reason. If no lock can be had (no file can be written, or the
+    file system or the operating system has no locks), or another process holds it for longer than an hour, the block
+    runs without the lock. Correctness does not depend on it, since results are moved into place atomically: the lock
+    only saves work.
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
@@ -88,7 +92,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _acquire(file: BinaryIO) -> None:
-    """Locks the file until it is closed."""
+    """Locks the file until it is closed; gives up after ``_PATIENCE`` seconds, or where ``fcntl`` is missing."""
     until = time.monotonic() + _PATIENCE
     while fcntl and time.monotonic() < until:
         try:
@@ -110,9 +114,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file holds, or None if its checksum is not that of the rest."""
+    """The contents of a file, or None if they do not match its checksum."""
     with path.open("rb") as file:
-        checksum, payload = file.read(32), file.read()  # apart: a slice would be a second copy of gigabytes
+        checksum, payload = file.read(32), file.read()  # two reads: a slice would copy gigabytes
     if hashlib.sha256(payload).digest() != checksum:
         return None
     loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

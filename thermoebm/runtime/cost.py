@@ -1,4 +1,4 @@
-"""What a batch costs, and what follows for threads, precision and compilation."""
+"""Operation counts and peak memory, and the choices of threads, precision and compilation."""
 
 import re
 import shutil
@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-# Below this many floating-point operations for one pass of a batch through the generator, overhead is the cost on a
-# CPU: waking a second thread takes longer than it computes (a hundred times longer where processes share the cores),
-# and steps compiled in blocks save calls. Above it the cost is convolutions, which a compiler leaves as they are.
+# Below this many floating-point operations for one pass of a batch through a network, overhead dominates on a CPU:
+# waking a second thread takes longer than its share of the work (a hundred times longer where processes share the
+# cores), and steps compiled in blocks save calls. Above it convolutions dominate, which the compiler leaves unchanged.
 SMALL_BATCH_FLOPS = 10**8
-# From this many on a GPU computes a step, two passes at 5e14 operations a second, for longer than about forty kernels
-# take to launch at 5 µs each. An estimate: `python -m benchmarks --ways compiled,graph` measures both sides.
+# From this many operations for one pass, a GPU computes a step (two passes at 5e14 operations a second) for longer than
+# about forty kernels take to launch, at 5 µs each. This is an estimate; `python -m benchmarks --ways compiled,graph`
+# measures both sides.
 GRAPH_FLOPS = 10**11
 
 
@@ -33,12 +34,12 @@ class OfLatents(Protocol):
 
 
 class Flops(TorchDispatchMode):
-    """Counts the floating-point operations of all that runs inside it, loops and backward passes included.
+    """Counts the floating-point operations of all code in its context, including loops and backward passes.
 
-    They are nominal, by the formulas of :mod:`torch.utils.flop_counter`: two for each multiplication and addition of a
-    matrix product or a convolution, none for anything else. (``FlopCounterMode`` itself also follows modules, with
-    hooks that fail under ``torch.func.grad``: https://github.com/pytorch/pytorch/issues/131753.) Compiled functions
-    hide what they do; ``torch.compiler.set_stance("force_eager")`` shows it.
+    Counts are nominal, by the formulas of :mod:`torch.utils.flop_counter`: two operations for each multiply-add of a
+    matrix product or a convolution, none for elementwise operations. (``FlopCounterMode`` is not used because it also
+    tracks modules, with hooks that fail under ``torch.func.grad``: https://github.com/pytorch/pytorch/issues/131753.)
+    Operations inside compiled functions are not seen; ``torch.compiler.set_stance("force_eager")`` makes them visible.
 
     Attributes:
         total: Operations so far.
@@ -58,10 +59,10 @@ class Flops(TorchDispatchMode):
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most bytes held at once: on CUDA by tensors, elsewhere by the whole process; nan where nobody knows."""
+    """Peak memory in bytes: on CUDA of all tensors, elsewhere of the whole process; NaN where it is unavailable."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Linux: getrusage would also have the memory of the program that started this one.
+    # Linux: getrusage would also count the memory of the program that started this one.
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
     if found:
@@ -75,25 +76,26 @@ def peak_memory(device: torch.device) -> float:
 
 
 def forward_flops(network: OfLatents) -> int:
-    """Operations of one latent's pass through a network, counted by running it."""
+    """Floating-point operations of the forward pass of one latent, counted by running the network."""
     with Flops() as flops, torch.no_grad():
         network(next(network.parameters()).new_zeros(1, network.latent_dim))
     return flops.total
 
 
 def choose_threads(generator: OfLatents, batch_size: int) -> int:
-    """One thread where a batch is too small to be shared out, else as many as torch has."""
+    """One thread if a batch is too small to be split among threads, otherwise the number that torch uses now."""
     is_small = batch_size * forward_flops(generator) < SMALL_BATCH_FLOPS
     return 1 if is_small else torch.get_num_threads()
 
 
 def choose_precision(accelerator: str) -> str:
-    """Lightning's name of the precision to run in: bfloat16 for the generator where a CUDA device has it, else float32.
+    """Lightning's name of the precision to run in.
 
-    What that changes is less than noise does (docs/performance.md, "Precision"); energies and latents stay float32.
+    It is bfloat16 for the generator if the CUDA device supports it, else float32. The effect on results is smaller than
+    that of the noise (docs/performance.md, "Precision"); energies and latents stay float32.
 
     Args:
-        accelerator: Lightning's word for where to run.
+        accelerator: Lightning's name of the accelerator, for instance ``auto`` or ``cuda``.
     """
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

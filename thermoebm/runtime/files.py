@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. (The library for it, atomicwrites, is no longer kept.)"""
+"""Atomic file writes. (The library for this, atomicwrites, is no longer maintained.)"""
 
 import contextlib
 import os
@@ -9,12 +9,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside this one to write a file to, which then takes its name; its folder must exist.
+    """Yields a temporary path in the same folder, which must exist; the file written there then replaces this path.
 
-    Whoever reads, and whoever looks after a crash or on a full disk, sees the file of before or the whole new one.
+    The replacement is atomic: a reader, also after a crash or on a full disk, sees either the previous file or the
+    complete new one.
 
     Raises:
-        OSError: If it cannot be written; nothing is left beside the file of before.
+        OSError: If the file cannot be written; the previous file stays and the temporary one is removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -29,6 +30,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text in one piece, UTF-8; see :func:`replacing`."""
+    """Writes a UTF-8 text file atomically; see :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Packages that hand out names from their modules without importing these first."""
+"""Lazy imports: a package exports names of its modules and imports a module only when it is needed."""
 
 import importlib
 import sys
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def attach(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+    """Builds ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
-    A name is imported when it is first asked for, so that importing the package itself costs nothing.
+    The module of a name is imported at the first access, so that importing the package itself costs nothing.
 
     Args:
-        package: Its ``__name__``.
-        modules: Module of the package -> the names it gives, with spaces between. ``load=load_model`` hands out the
-            module's ``load_model`` as ``load``.
+        package: ``__name__`` of the package.
+        modules: Maps each module of the package to the names it exports, separated by spaces. ``load=load_model``
+            exports the module's ``load_model`` as ``load``.
     """
     homes: dict[str, tuple[str, str]] = {}
     for module, names in modules.items():

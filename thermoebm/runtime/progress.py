@@ -1,4 +1,4 @@
-"""Progress bars that suit where they are shown."""
+"""Progress bars for terminals and for log files."""
 
 import sys
 
@@ -6,9 +6,9 @@ from tqdm import tqdm
 
 
 def bar(total: int, title: str | None, unit: str) -> tqdm:
-    """A bar that moves on a terminal, and is a line every ten seconds elsewhere; none without a title.
+    """A progress bar, redrawn in place on a terminal, a line every ten seconds elsewhere; no bar without a title.
 
-    It is gone when it is done, and does not appear at all for what takes less than a second.
+    The bar is removed when it is done. It does not appear for work that takes less than a second.
     """
     moving = sys.stderr.isatty()
     return tqdm(

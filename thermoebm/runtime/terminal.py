@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: one line for news, one sentence for a fault, and no noise."""
+"""Terminal output: one line for a message, one sentence for an error, and nothing superfluous."""
 
 import logging
 import sys
@@ -11,12 +11,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 @rank_zero_only
 def say(message: str) -> None:
-    """Prints one line, once however many processes there are."""
+    """Prints one line, in the process of rank 0 only."""
     print(message, flush=True)
 
 
 def tensorboard_command(logdir: Path) -> str:
-    """How to look at a folder of runs with the TensorBoard of this very environment."""
+    """The command that shows a folder of runs in TensorBoard, if possible in that of this environment."""
     program = Path(sys.executable).with_name("tensorboard")
     if not program.exists():
         return f"tensorboard --logdir {logdir}"
@@ -25,10 +25,10 @@ def tensorboard_command(logdir: Path) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The sentence that says what is wrong, from a chain of errors.
+    """The message to show for a chain of errors.
 
-    jsonargparse wraps an error of this package in reports on every type it tried: the first one raised by the package
-    itself is the one to show, else the innermost ValueError.
+    jsonargparse wraps an error of this package in reports on every type it tried. The message is that of the first
+    error in the chain that the package itself raised, else of the innermost ValueError, else of the error itself.
     """
     message = str(error)
     link: BaseException | None = error
@@ -51,7 +51,7 @@ def fail(message: str) -> NoReturn:
 
 
 def quieten() -> None:
-    """Silences what Lightning says about things that are as they should be here, and shows warnings as one line."""
+    """Silences Lightning's messages about settings that are intended here, and prints each warning on one line."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for hint in (

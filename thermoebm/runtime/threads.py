@@ -1,4 +1,4 @@
-"""How many CPU threads a piece of work runs on."""
+"""The number of CPU threads within a block of code."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,10 @@ import torch
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many CPU threads inside: tiny tensors want one (a second can stall them), Gram matrices all there are."""
+    """Sets the number of CPU threads within the block.
+
+    Tiny tensors want one thread (a second can stall them), Gram matrices all.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

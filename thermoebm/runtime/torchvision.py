@@ -19,12 +19,12 @@ _SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-# What holds the declarations: they go with it.
+# Keeps the declarations alive: they vanish with their library object.
 _libraries: list[Any] = []
 
 
 class _Finder:
-    """Finds torchvision where Python would, and has its import tried once more if operators are missing."""
+    """Finds torchvision where Python would; if operators are missing at its import, declares them and tries again."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path) if fullname == "torchvision" else None
@@ -55,6 +55,6 @@ def _declare() -> None:
 
 
 def install() -> None:
-    """Acts when torchvision is imported, and imports nothing before; without effect where it has been imported."""
+    """Installs the finder, which imports nothing until torchvision is imported; no effect if it already has been."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

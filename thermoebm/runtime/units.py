@@ -1,10 +1,10 @@
-"""Numbers as people read them: three digits with a unit's prefix, and durations."""
+"""Numbers formatted for people: three digits with a unit prefix, and durations."""
 
 import math
 
 
 def short(value: float) -> str:
-    """A number that is not negative with three digits, or with all that come before the point.
+    """Formats a non-negative number with three significant digits, or with all digits before the decimal point.
 
     >>> short(0.012345), short(12345.6)
     ('0.0123', '12,346')
@@ -14,7 +14,7 @@ def short(value: float) -> str:
 
 
 def scaled(value: float) -> str:
-    """A number with three digits and the prefix of its unit, which is to follow.
+    """Formats a number with three digits and the prefix of its unit, which the caller appends.
 
     >>> scaled(2.7e17) + "FLOP"
     '270 PFLOP'
@@ -24,7 +24,7 @@ def scaled(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 45 s, 12 min, 3 h 20 min or 100 h.
+    """Formats seconds as a duration such as 45 s, 12 min, 3 h 20 min or 100 h.
 
     >>> duration(44.7), duration(700), duration(12000), duration(400000)
     ('45 s', '12 min', '3 h 20 min', '111 h')

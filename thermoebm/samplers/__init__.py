@@ -1,6 +1,6 @@
-"""How a density is sampled: Markov chain Monte Carlo kernels and the one loop that runs them.
+"""Markov chain Monte Carlo kernels and the loop that runs them.
 
-A kernel is a pure function of state and noise; the loop alone knows of compilation and of differentiation.
+A kernel is a pure function of state and noise; only the loop handles compilation and differentiation.
 """
 
 from thermoebm.samplers.base import Kernel, run

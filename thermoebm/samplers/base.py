@@ -1,4 +1,4 @@
-"""What a kernel is, and the loop that runs one: the only place that knows about compilation and checkpointing."""
+"""The interface of a kernel, and the loop that runs it; only this loop handles compilation and recomputation."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from thermoebm.samplers.recompute import recomputed
 
 
 class Kernel(ABC):
-    """A Markov kernel with its step size, and the length of the chains that it runs by default.
+    """A Markov kernel with its step size and the default length of its chains.
 
-    ``init`` and ``step`` are pure functions of their arguments. Noise is one of them, so a chain can be repeated,
+    ``init`` and ``step`` are pure functions of their arguments. The noise is an argument, so a chain can be repeated,
     resumed, compiled and differentiated.
 
     Args:
         step_size: s > 0, in the convention z + s ∇log q + sqrt(2 s) ε of the report's equation 10. (Pang et al. write
             s'²/2 for s: their 0.4 is 0.08 here.)
-        num_steps: Number K of steps of a chain.
+        num_steps: Number K of steps in a chain.
 
     Raises:
         ValueError: If the step size is not positive or there is no step.
@@ -49,7 +49,7 @@ class Kernel(ABC):
             noise: Standard normal noise of the shape of z.
 
         Returns:
-            The next state, and a NamedTuple about this step.
+            The next state, and a NamedTuple with information about this step.
         """
 
 
@@ -63,24 +63,25 @@ def run(
     graph: bool = False,
     differentiable: bool = False,
 ) -> tuple[Any, Any]:
-    """Runs one chain from each row of z for as many steps as there is noise.
+    """Runs one chain from each row of z, one step for each entry of the noise.
 
     Args:
         kernel: The transition.
         density: The target.
         z: Starting points (..., d).
         noise: Standard normal noise (K, ..., d).
-        block: Compile so many steps as one function for these shapes; None: run uncompiled. Compiling takes time for
-            each of them, calling takes time once. Falls back to eager execution with one warning if that fails.
-        graph: Replay the compiled blocks as CUDA graphs: a launch for each block, not one for each of its kernels. The
-            first chain warms up, the second one is recorded. Without meaning on other devices, or if uncompiled.
-        differentiable: Record the graph of the whole chain, so that its end can be differentiated with respect to the
-            parameters of the density, its :meth:`~thermoebm.densities.Density.parameters`. Each step is computed again
-            in the backward pass, so memory grows by one latent a step and not by the networks' activations. Otherwise
-            the chain is cut off from all parameters.
+        block: Number of steps to compile as one function, for these shapes; None: run uncompiled. The compile time
+            grows with the block, the call overhead is paid once per block. If compilation fails, the chain runs
+            eagerly, with one warning.
+        graph: Replay the compiled blocks as CUDA graphs: one launch for each block instead of one for each of its
+            kernels. The first chain warms up, the second is recorded. No effect on other devices or if uncompiled.
+        differentiable: Record the graph of the whole chain, so that its final state can be differentiated with respect
+            to the density's :meth:`~thermoebm.densities.Density.parameters`. Each step is recomputed in the backward
+            pass, so memory grows by one latent a step and not by the networks' activations. Otherwise the chain
+            carries no gradient. A differentiable chain is not compiled.
 
     Returns:
-        The final state and the info of the last step.
+        The final state, and the kernel's information about the last step.
     """
     if differentiable:
         return _recomputed_steps(kernel, density, z, noise)
@@ -88,9 +89,9 @@ def run(
         state, info = kernel.init(density, z), None
         if block is None:
             return _steps(kernel, density, state, noise)
-        if graph:  # what the last chain left in the graphs' memory may be written over
+        if graph:  # the previous chain's outputs in graph memory may be overwritten
             torch.compiler.cudagraph_mark_step_begin()
-        # Within a distributed step the compiler would split its graph where gradients are exchanged: here are none.
+        # In a distributed step the compiler would split the graph where gradients are exchanged; here none are.
         with torch._dynamo.config.patch(optimize_ddp=False):
             for part in noise.split(block):
                 state, info = _CompiledSteps.instance(graph, kernel, density, state, part)
@@ -102,7 +103,7 @@ def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor
     parameters = density.parameters()
     for epsilon in noise:
         start, layout = tree_flatten(state)
-        end: list[TreeSpec] = []  # only tensors pass through autograd: how they belong together goes beside it
+        end: list[TreeSpec] = []  # only tensors pass through autograd; this list receives the structure
 
         def step(*tensors: Tensor, layout: TreeSpec = layout, end: list[TreeSpec] = end) -> tuple[Tensor, ...]:
             *parts, noise = tensors
@@ -123,13 +124,13 @@ def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple
 
 
 class _CompiledSteps:
-    """``_steps`` compiled for static shapes, as CUDA graphs or not.
+    """``_steps`` compiled for static shapes, with or without CUDA graphs.
 
-    What has failed once on this machine is not tried again: without graphs there are compiled steps, without these
-    ``_steps`` itself.
+    A mode that has failed once in this process is not tried again. CUDA graphs are replaced by compiled steps without
+    graphs, and these by ``_steps`` itself.
 
     Attributes:
-        working: Whether with graphs -> the compiled function.
+        working: Maps False (without graphs) and True (with graphs) to the compiled function, if it has not failed.
     """
 
     instance: "_CompiledSteps"
@@ -147,7 +148,7 @@ class _CompiledSteps:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
-            result = _steps(*args)  # a fault of the density itself is raised here, by its own name
+            result = _steps(*args)  # an error in the density itself is raised here, unchanged
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             without = "without CUDA graphs" if graph else "uncompiled"
             rank_zero_warn(

@@ -1,4 +1,4 @@
-"""Steps of a chain that keep what they start from and nothing else: for the backward pass they are computed again."""
+"""Recomputation of chain steps in the backward pass: of each step only its inputs are stored."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from torch.autograd.function import once_differentiable
 def recomputed(
     function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """``function(*inputs)``, whose graph is not kept but made again when its gradient is wanted.
+    """``function(*inputs)``, whose graph is not stored but recomputed in the backward pass.
 
-    ``torch.utils.checkpoint`` does not do that here: a step contains a gradient, the score, for which it computes the
-    step a second time in the forward pass already, and keeps that.
+    ``torch.utils.checkpoint`` does not achieve this here. A step contains a gradient, the score; to compute it,
+    ``checkpoint`` recomputes the step already in the forward pass, and keeps the result.
 
     Args:
-        function: A pure function of its inputs and of parameters.
-        inputs: Its arguments.
-        parameters: What else its gradient flows to.
+        function: A pure function of its inputs and of the parameters.
+        inputs: Arguments of the function.
+        parameters: Further tensors that the gradient flows to.
 
     Returns:
-        What the function returns, of any shapes. It can be differentiated once, and not twice.
+        The outputs of the function, of any shapes. They can be differentiated once, not twice.
     """
     outputs: tuple[Tensor, ...] = _Recomputed.apply(function, len(inputs), *inputs, *parameters)
     return outputs

@@ -10,7 +10,7 @@ from thermoebm.samplers.base import Kernel
 
 
 class ULAState(NamedTuple):
-    """Where the chains are: z (..., d)."""
+    """The current states z (..., d) of the chains."""
 
     z: Tensor
 
@@ -22,9 +22,10 @@ class ULAInfo(NamedTuple):
 
 
 class ULA(Kernel):
-    """Unadjusted Langevin: z + s ∇log q(z) + sqrt(2 s) ε.
+    """Unadjusted Langevin algorithm: z ← z + s ∇log q(z) + sqrt(2 s) ε, ε ~ N(0, I) (report, equation 10).
 
-    Without a correction its stationary law is not q: on N(0, 1) the variance is 1 / (1 - s/2).
+    There is no Metropolis correction, so the stationary distribution is not q: for q = N(0, 1) its variance is
+    1 / (1 - s/2).
     """
 
     def init(self, density: Density, z: Tensor) -> ULAState:
