@@ -27,9 +27,9 @@ class Split(NamedTuple):
 class ImageDataModule(pl.LightningDataModule):
     """Training and held-out images; one batch is a tensor (B, C, H, W), float32 in [-1, 1].
 
-    A data set is read and decoded once, and kept as uint8 in memory and in the cache on disk (see
-    :mod:`thermoebm.runtime.cache`). Labels are never needed for training. Training drops the last partial batch, so
-    that compiled code sees one shape.
+    A data set is read and decoded once, and kept as uint8 in memory and, if it has a :meth:`source`, in the cache on
+    disk (see :mod:`thermoebm.runtime.cache`). Labels are never needed for training. Training drops the last partial
+    batch, so that compiled code sees one shape.
 
     Args:
         root: Folder of the data set's files, or the file itself.

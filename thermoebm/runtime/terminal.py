@@ -6,13 +6,12 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from lightning.pytorch.utilities import rank_zero_only
 
-
-@rank_zero_only
 def say(message: str) -> None:
     """Prints one line, in the process of rank 0 only."""
-    print(message, flush=True)
+    from lightning.pytorch.utilities import rank_zero_only  # seconds, which --help and a fault do without
+
+    rank_zero_only(print)(message, flush=True)
 
 
 def tensorboard_command(logdir: Path) -> str:
