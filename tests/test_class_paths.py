@@ -44,14 +44,17 @@ PATHS = [
 _KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, Energy, Generator, Objective, Kernel)
 
 
+def ours(member):
+    """Whether a class is the package's own, and not only its programs' (or a test's)."""
+    return member.__module__.startswith("thermoebm.") and not member.__module__.startswith("thermoebm.cli.")
+
+
 def found():
-    """Every public class of the package that a config's field takes a subclass of."""
+    """Every public class of the package that a config's field takes a subclass of; no class that others are made of."""
     for module in pkgutil.walk_packages(thermoebm.__path__, "thermoebm."):
         for name, member in vars(importlib.import_module(module.name)).items():
-            own = inspect.isclass(member) and member.__module__.startswith("thermoebm.")
-            own = own and not member.__module__.startswith("thermoebm.cli.")  # the programs' own
-            concrete = own and issubclass(member, _KINDS) and not inspect.isabstract(member)
-            if concrete and not name.startswith("_") and not member.__subclasses__():
+            named = inspect.isclass(member) and ours(member) and issubclass(member, _KINDS) and not name.startswith("_")
+            if named and not inspect.isabstract(member) and not any(map(ours, member.__subclasses__())):
                 yield member
 
 

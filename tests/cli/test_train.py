@@ -24,7 +24,7 @@ from thermoebm.runs import checkpoints
 CONFIG = ["--config", str(ROOT / "configs" / "digits.yaml")]
 SHORT = [
     *CONFIG,
-    *("--gradient_variance.every_n_epochs", 0, "--fidelity.every_n_epochs", 0),  # see test_cli_callbacks
+    *("--gradient_variance.every_n_epochs", 0, "--fidelity.every_n_epochs", 0),  # see test_train_callbacks
     *("--model.prior_sampler.num_steps", "5"),
     *("--model.posterior_sampler.num_steps", "3"),
     *("--model.compile", "off"),
@@ -169,6 +169,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(pair):
         assert group["lr"] == pytest.approx(group["initial_lr"] * 0.9**4)
 
 
+@pytest.mark.slow  # three compilations
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_a_resumed_run_is_the_uninterrupted_one_when_compiled(tmp_path):
     assert_same(train_twice(tmp_path, "--model.compile", "on"))

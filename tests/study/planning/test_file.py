@@ -150,7 +150,10 @@ def test_a_file_that_is_no_study_is_told(tmp_path, text, words):
         read(path, CLI)
 
 
-@pytest.mark.parametrize("name", ["celeba", "cifar10", "svhn", "mnist", "digits"])
+ALIKE = [pytest.param(name, marks=pytest.mark.slow) for name in ("celeba", "svhn")]  # as cifar10, on other images
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist", "digits", *ALIKE])
 def test_the_reports_experiments_are_there(name):
     study = read(CONFIGS / "study" / f"{name}.yaml", CLI)
     groups = {cell.group for cell in study.cells}
