@@ -19,8 +19,8 @@ help:  ## list the targets
 venv: $(STAMP)  ## make or update .venv (PYTHON= chooses the interpreter)
 
 # A complete .venv is updated in place. One without its stamp was interrupted: start again from nothing.
-# Where torchvision does not import by itself, thermoebm/runtime/torchvision.py is there from the start: the order of
-# imports is then the user's, and `import lightning` alone works too.
+# Where torchvision does not import by itself, its import is mended for every program of .venv: the order of imports is
+# then free, and `import lightning` alone works too.
 $(STAMP): pyproject.toml constraints.txt
 	@test -e $@ && $(BIN)/python -c '' || { \
 	    for python in $(or $(PYTHON),$(CANDIDATES)); do \
@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 	    exit 1; }
 	@rm -f $@
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -c "import torchvision" 2>/dev/null || echo "import thermoebm" > $$($(BIN)/python -c \
-	    "import sysconfig; print(sysconfig.get_path('purelib'))")/zz-torchvision.pth
+	@$(BIN)/python -c "import torchvision" 2>/dev/null || $(BIN)/python -c \
+	    "from thermoebm.runtime import torchvision; torchvision.install_in_environment()"
 	@touch $@
 
 train: $(STAMP)  ## train on the digits (ARGS= goes to train.py)

@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
+import thermoebm
 from tests import ROOT
 
 #: Lowest first: imports point up this list only. (A program that is started by its name, ``__main__``, is in cli.)
@@ -29,8 +30,9 @@ PACKAGES = {name for name, path in FILES.items() if path.name == "__init__.py"}
 
 
 def imported(path):
-    """Modules of this package that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Modules of this package that a file imports, anywhere in it, or hands out when asked (runtime/lazy.py)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in FILES)
         elif isinstance(node, ast.ImportFrom):
@@ -39,6 +41,8 @@ def imported(path):
                 below = f"{node.module}.{alias.name}"
                 if below in FILES or node.module in FILES:
                     yield below if below in FILES else node.module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("lazy.attach", "_lazy.attach"):
+            yield from (f"{name_of(path)}.{module}" for module in ast.literal_eval(node.args[1]))
 
 
 def room(module):
@@ -68,8 +72,8 @@ def test_imports_point_up_the_list_only():
 
 
 def test_no_two_files_import_each_other():
-    """Also within a folder, and however many files are between them."""
-    graph = {module: {*imported(path)} - {module} for module, path in MODULES.items() if module not in PACKAGES}
+    """Also within a folder, through what folders hand out, and however many files are between them."""
+    graph = {module: {*imported(path)} - {module, "thermoebm"} for module, path in MODULES.items()}
     assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
@@ -109,6 +113,25 @@ def test_the_page_on_the_architecture_lists_the_folders_in_this_order():
         folder, lives = (re.findall(r"`(\w+)(?:/|\.py)`", cell) for cell in row.split("|")[1:3])
         listed += [f"study.{part}" for part in lives] if folder == ["study"] else folder
     assert listed == ORDER
+
+
+def test_whatever_is_imported_by_name_is_there():
+    """Folders that hand out names lazily take any name of a type checker: here each is asked for."""
+    absent = []
+    for path in [file for part in ("thermoebm", "tests", "benchmarks") for file in (ROOT / part).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thermoebm":
+                module = importlib.import_module(node.module)
+                names = (alias.name for alias in node.names if f"{node.module}.{alias.name}" not in FILES)
+                absent += [f"{path}: {node.module}.{name}" for name in names if not hasattr(module, name)]
+    assert absent == []
+
+
+def test_editors_are_told_of_the_names_that_thermoebm_hands_out():
+    tree = ast.parse(FILES["thermoebm"].read_text(encoding="utf-8"))
+    (known,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    told = {alias.asname or alias.name for node in known.body for alias in node.names}
+    assert told == {*thermoebm.__all__}
 
 
 def test_tests_stand_in_the_folders_of_the_package():

@@ -8,6 +8,9 @@ import jsonargparse
 import lightning.pytorch as pl
 
 import thermoebm
+import thermoebm.data
+from tests.cli.test_train import SHORT, assert_fault
+from thermoebm.data import names
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import Objective
 from thermoebm.samplers import Kernel
@@ -68,3 +71,17 @@ def test_every_class_is_written_by_the_path_that_configs_have():
         given = f"{member.__module__}.{member.__qualname__}"
         written[given] = parser.dump(parser.parse_object({"part": given})).split()[-1]
     assert sorted(written.values()) == PATHS
+
+
+def test_the_names_that_thermoebm_hands_out_are_no_class_paths(capsys, tmp_path):
+    """Two paths of one class would be two hashes of one run: the short one is refused as it always was."""
+    assert thermoebm.ULA.__name__ == "ULA"
+    said = "Problem with given class_path 'thermoebm.ULA': module 'thermoebm' has no attribute 'ULA'"
+    assert_fault(capsys, tmp_path / "runs", said, "fit", *SHORT, "--model.prior_sampler", "thermoebm.ULA")
+
+
+def test_every_data_set_has_a_name():
+    kinds = (getattr(thermoebm.data, name) for name in thermoebm.data.__all__)
+    sets = {kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, thermoebm.data.ImageDataModule)}
+    assert {*names._SETS.values()} == sets - {thermoebm.data.ImageDataModule}
+    assert {kind.__name__.lower(): kind for kind in names._SETS.values()} == names._SETS

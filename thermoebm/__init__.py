@@ -7,7 +7,8 @@ checkpoint. Each is imported when it is asked for.
 import sys
 from typing import TYPE_CHECKING, Any
 
-from thermoebm.runtime import lazy, torchvision
+from thermoebm.runtime import lazy as _lazy
+from thermoebm.runtime import torchvision as _torchvision
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from thermoebm.modules import LatentEBM
@@ -29,9 +30,9 @@ __all__ = [
     "load",
 ]
 
-torchvision.install()
+_torchvision.install()
 
-_get, __dir__, _ = lazy.attach(
+_get, __dir__, _ = _lazy.attach(
     __name__,
     {
         "modules": "LatentEBM",
@@ -45,8 +46,9 @@ _get, __dir__, _ = lazy.attach(
 
 
 def __getattr__(name: str) -> Any:
-    # jsonargparse writes a class by the shortest path that leads to it. Configs, and with them the hashes of studies
-    # and what a resumed run is compared by, have the path of the folder: thermoebm.modules.LatentEBM.
-    if sys._getframe(1).f_code.co_name == "get_import_path":
-        raise AttributeError(name)
+    # jsonargparse writes a class by the shortest path that leads to it, and would take a shorter one as it is given.
+    # Configs, and with them the hashes of studies and what a resumed run is compared by, have the path of the folder,
+    # as in thermoebm.modules.LatentEBM: for jsonargparse there is no other.
+    if sys._getframe(1).f_code.co_name in ("get_import_path", "import_object"):
+        raise AttributeError(f"module 'thermoebm' has no attribute '{name}'")
     return _get(name)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests import ROOT
+from thermoebm.runtime import torchvision
 
 
 def python(code: str, *first_on_path: Path) -> str:
@@ -37,6 +39,10 @@ print(tuple(utils.make_grid(torch.zeros(4, 1, 8, 8), nrow=2, padding=2).shape))
 @pytest.mark.parametrize("first", ["lightning.pytorch", "torchvision"])
 def test_the_order_of_imports_is_the_users(first):
     """In an environment of `make venv` the package may also come last (above: first)."""
+    if Path(sys.prefix) != ROOT / ".venv" and find_spec("_thermoebm_torchvision") is None:
+        command = [sys.executable, "-c", "import torchvision"]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("torchvision does not fit torch here, and this is no environment of make venv")
     printed = python(f"import {first}\nimport thermoebm\nprint(thermoebm.LatentEBM.__name__)")
     assert printed.split() == ["LatentEBM"]
 
@@ -74,6 +80,21 @@ def test_operators_are_declared_where_shape_functions_are_registered_for_missing
         folder,
     )
     assert printed.split() == ["torchvision::nms", str(folder / "torchvision" / "__init__.py")]
+
+
+def test_an_environment_can_have_the_finder_from_the_start(tmp_path, monkeypatch):
+    """Without the package: the copy acts in programs that never import it, and beside the package's own once."""
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    torchvision.install_in_environment()
+    names = "print(sum('TorchvisionFinder' in (type(f).__name__, getattr(f, '__name__', '')) for f in sys.meta_path), "
+    printed = python(
+        "import site\n"
+        f"sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'TorchvisionFinder']\n"
+        f"sys.modules.pop('_thermoebm_torchvision', None); sys.path.insert(0, {str(tmp_path)!r})\n"
+        f"site.addsitedir({str(tmp_path)!r})\n" + names + "'thermoebm' in sys.modules)\n"
+        "import thermoebm\n" + names + "sys.modules['_thermoebm_torchvision'].__file__)"
+    )
+    assert printed.split() == ["1", "False", "1", str(tmp_path / "_thermoebm_torchvision.py")]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A study whose training is pretended, in milliseconds and without torch: what launchers and workers do is real.
 
-    python study_fake.py launch OUTPUT RUNS JOBS     runs such a study
-    python study_fake.py RUN_DIRECTORY ...           is its worker
+    python fake.py launch OUTPUT RUNS JOBS     runs such a study
+    python fake.py RUN_DIRECTORY ...           is its worker
 
 A file ``faults.json`` in OUTPUT names, by seed, what goes wrong there.
 """

@@ -1,7 +1,6 @@
 """``python -m thermoebm.study plan|run|status|collect|claims|figures|page STUDY.yaml [--output DIR]``."""
 
 import argparse
-import importlib
 import time
 import traceback
 from pathlib import Path
@@ -24,12 +23,12 @@ _COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status; faults are reported in one sentence."""
     options = _options(arguments)
-    quieten()
     started = time.perf_counter()
     from thermoebm.cli.train import CLI
     from thermoebm.study.planning.definitions import StudyError
     from thermoebm.study.planning.file import read
 
+    quieten()  # Lightning sets its loggers when it is imported
     options.importing = time.perf_counter() - started
     try:
         study = read(options.study, CLI)
@@ -100,29 +99,31 @@ def _status(study: Any, output: Path, options: argparse.Namespace) -> None:
 
 
 def _collect(study: Any, output: Path, options: argparse.Namespace) -> None:
-    _of("analysis.collect").collect(output)
+    from thermoebm.study.analysis import collect
+
+    collect.collect(output)
     say(f"{output / 'results.csv'} has a row for each run and epoch, {output / 'final.csv'} one for each run.")
 
 
 def _claims(study: Any, output: Path, options: argparse.Namespace) -> None:
-    claims = _of("analysis.claims")
+    from thermoebm.study.analysis import claims, collect
+
     _collect(study, output, options)
-    _, final = _of("analysis.collect").read_tables(output)
+    _, final = collect.read_tables(output)
     checked = claims.check(final)
-    _of("analysis.collect").write_table(checked, output / "claims.csv")
+    collect.write_table(checked, output / "claims.csv")
     say(claims.table(checked))
 
 
 def _figures(study: Any, output: Path, options: argparse.Namespace) -> None:
+    from thermoebm.study.figures.drawing import draw
+
     _claims(study, output, options)
-    _of("figures").draw(output)
+    draw(output)
     _page(study, output, options)
 
 
 def _page(study: Any, output: Path, options: argparse.Namespace) -> None:
-    say(f"The page is {_of('page').write(output)}.")
+    from thermoebm.study.page.document import write
 
-
-def _of(name: str) -> Any:
-    """A module of the study package, imported only when needed: each takes a while."""
-    return importlib.import_module(f"thermoebm.study.{name}")
+    say(f"The page is {write(output)}.")

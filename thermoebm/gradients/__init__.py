@@ -3,7 +3,7 @@
 The functions take any loss and the ``nn.Module`` that it trains; neither has to come from this package.
 """
 
-from thermoebm.gradients.draws import draw_gradient, measure
+from thermoebm.gradients.draws import draw_gradient, measure, trainable
 from thermoebm.gradients.moments import Gradient, Moments
 from thermoebm.gradients.statistics import (
     Decomposition,
@@ -25,4 +25,5 @@ __all__ = [
     "draw_gradient",
     "measure",
     "networks",
+    "trainable",
 ]

@@ -8,8 +8,8 @@ from thermoebm.runtime import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
-        "checkpoints": "load_checkpoint load_data load_model read_checkpoint",
-        "directories": "claim run_of write_samples",
+        "checkpoints": "check_density continues load_checkpoint load_data load_model read_checkpoint",
+        "directories": "check_writable claim run_of write_samples",
         "loggers": "MetricsCSV",
         "logged": "VARIANCES distance",
     },

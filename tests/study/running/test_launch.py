@@ -1,6 +1,6 @@
 """Launching: what is done stays and is never done again, whoever is killed.
 
-Training is pretended (see study_fake), processes, locks, signals and markers are real.
+Training is pretended (see tests/study/fake.py), processes, locks, signals and markers are real.
 """
 
 import contextlib

@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "claims": "check table",
         "collect": "at_equal gather read_tables",
         "quadratic": "Quadratic fit",
-        "run_directory": "Run",
         "statistics": "Result holm spearman welch",
     },
 )
