@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import cache
 
 import pytest
 
@@ -13,14 +14,15 @@ from thermoebm.schedules import PowerLaw
 
 CONFIGS = ROOT / "configs"
 REPORT_CODE = CONFIGS / "report_code.yaml"
-MEASURED = [
+MEASURED = (
     *("--fidelity.every_n_epochs", 1, "--fidelity.extractor", "tests.extractors.Flat"),
-    *("--fidelity.num_samples", 80, "--fidelity.sizes", [40, 60, 80]),
-]
+    *("--fidelity.num_samples", 80, "--fidelity.sizes", "[40, 60, 80]"),
+)
 
 
+@cache
 def built(*overlays, more=()):
-    """What train.py trains for one batch, and what it warned of."""
+    """What train.py trains for one batch, and what it warned of; once for all tests that ask for the same."""
     configs = [argument for overlay in overlays for argument in ("--config", overlay)]
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

@@ -36,14 +36,13 @@ print(tuple(utils.make_grid(torch.zeros(4, 1, 8, 8), nrow=2, padding=2).shape))
     assert printed.split("\n")[:3] == ["3", "0.5", "(3, 22, 22)"]
 
 
-@pytest.mark.parametrize("first", ["lightning.pytorch", "torchvision"])
-def test_the_order_of_imports_is_the_users(first):
+def test_the_order_of_imports_is_the_users():
     """In an environment of `make venv` the package may also come last (above: first)."""
     if Path(sys.prefix) != ROOT / ".venv" and find_spec("_thermoebm_torchvision") is None:
         command = [sys.executable, "-c", "import torchvision"]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("torchvision does not fit torch here, and this is no environment of make venv")
-    printed = python(f"import {first}\nimport thermoebm\nprint(thermoebm.LatentEBM.__name__)")
+    printed = python("import torchvision, lightning.pytorch\nimport thermoebm\nprint(thermoebm.LatentEBM.__name__)")
     assert printed.split() == ["LatentEBM"]
 
 

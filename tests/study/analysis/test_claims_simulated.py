@@ -51,6 +51,7 @@ def study(seed: int, effect: float = 0.0, repetitions: int = 4, minimum: bool = 
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow  # 45 whole studies
 def test_without_any_effect_a_claim_holds_as_rarely_as_is_said():
     """45 data sets of 37 tests: p below .05 in at most 5 % of the tests, some `holds` in at most 5 % of the data sets.
 
