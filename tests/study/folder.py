@@ -24,7 +24,11 @@ CELLS = [
 ]
 
 
-def make(folder: Path, seeds: int = 2, epochs: tuple[int, ...] = (10, 20, 30)) -> pd.DataFrame:
+#: Measured epochs of the whole study.
+EPOCHS = (10, 20, 30)
+
+
+def make(folder: Path, seeds: int = 2, epochs: tuple[int, ...] = EPOCHS) -> pd.DataFrame:
     """A study of which the last run failed and one more was never started; returns its final.csv as numbers."""
     generator = random.Random(0)
     rows = []

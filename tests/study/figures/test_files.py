@@ -16,20 +16,6 @@ from thermoebm.study.figures import style, tables
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """A study with a few cells."""
-    study_tables.write(tmp_path, study_tables.FEW)
-    return tmp_path
-
-
-@pytest.fixture
-def whole(tmp_path) -> Path:
-    """A study with all cells."""
-    study_tables.write(tmp_path)
-    return tmp_path
-
-
 def change(folder: Path, name: str, changed) -> None:
     """Rewrites a table of a study with ``changed(table)``."""
     changed(pd.read_csv(folder / name)).to_csv(folder / name, index=False)

@@ -2,7 +2,6 @@
 
 import shutil
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,20 +18,6 @@ from thermoebm.schedules import power_law
 from thermoebm.study.figures import integrand, labels, samples, tables
 
 KERNEL = f"fidelity/test/{study_tables.KERNEL}_inf"
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """A study with a few cells."""
-    study_tables.write(tmp_path, study_tables.FEW)
-    return tmp_path
-
-
-@pytest.fixture
-def whole(tmp_path) -> Path:
-    """A study with all cells."""
-    study_tables.write(tmp_path)
-    return tmp_path
 
 
 def test_first_images_of_a_grid():

@@ -3,34 +3,16 @@
 import base64
 import io
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.study.folder import CELLS, FIGURES, grid, make
+from tests.study.folder import CELLS, EPOCHS, FIGURES, grid
 from tests.study.page.html_tree import by_id, text, tree
 from thermoebm.study import figures as drawn
 from thermoebm.study import page
 from thermoebm.study.page import pictures as page_pictures
-
-EPOCHS = (10, 20, 30)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(folder, final.csv as numbers, the page's tree); not to be changed."""
-    folder = tmp_path_factory.mktemp("study")
-    final = make(folder, epochs=EPOCHS)
-    return folder, final, tree(page.write(folder).read_text())
-
-
-@pytest.fixture
-def study(made, tmp_path):
-    """A copy to be changed."""
-    return Path(shutil.copytree(made[0], tmp_path / "study"))
 
 
 def picture(uri):
