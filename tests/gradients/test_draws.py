@@ -93,6 +93,18 @@ def test_draws_repeat_by_name_and_counter():
     assert len(set(noise[0])) == len(set(dropout[0])) == 8  # afresh in each repetition
 
 
+def test_images_follow_one_stream_and_noise_the_other():
+    seen = []
+    for noise, order in ((0, 0), (0, 1), (1, 0)):
+        model = Known()
+        streams = (randomness.stream("cpu", 0, "noise", noise), randomness.stream("cpu", 0, "order", order))
+        measure(model.loss, model, loader(), *streams, Design(4, 2, 2))
+        seen.append((tuple(torch.stack(model.seen).flatten().tolist()), tuple(model.noise)))
+    (images, noise), (other_order, same_noise), (same_order, other_noise) = seen
+    assert images == same_order != other_order
+    assert noise == same_noise != other_noise
+
+
 def test_nothing_is_left_behind_in_the_model():
     """Gradients, buffers, modes and torch's random state."""
     model = Known().train()

@@ -40,6 +40,10 @@ def test_what_goes_wrong_leaves_the_old_file_and_nothing_else(tmp_path, monkeypa
             fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+    if where != "writing":
+        with pytest.raises(type(error)):
+            write_text(path, "new")
+        assert path.read_text() == "old"
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path):

@@ -10,11 +10,14 @@ import pytest
 from tests import ROOT
 from thermoebm.runtime import torchvision
 
+#: Takes away the finder that an environment of make venv may have from the start: the package's own is then tested.
+BARE = "sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'TorchvisionFinder']\n"
 
-def python(code: str, *first_on_path: Path) -> str:
+
+def python(code: str, *first_on_path: Path, before: str = BARE) -> str:
     """What a fresh interpreter prints, importing from these folders first."""
     path = [str(p) for p in (*first_on_path, ROOT)]
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{before}{code}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -42,7 +45,8 @@ def test_the_order_of_imports_is_the_users():
         command = [sys.executable, "-c", "import torchvision"]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("torchvision does not fit torch here, and this is no environment of make venv")
-    printed = python("import torchvision, lightning.pytorch\nimport thermoebm\nprint(thermoebm.LatentEBM.__name__)")
+    code = "import torchvision, lightning.pytorch\nimport thermoebm\nprint(thermoebm.LatentEBM.__name__)"
+    printed = python(code, before="")
     assert printed.split() == ["LatentEBM"]
 
 
@@ -88,7 +92,6 @@ def test_an_environment_can_have_the_finder_from_the_start(tmp_path, monkeypatch
     names = "print(sum('TorchvisionFinder' in (type(f).__name__, getattr(f, '__name__', '')) for f in sys.meta_path), "
     printed = python(
         "import site\n"
-        f"sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'TorchvisionFinder']\n"
         f"sys.modules.pop('_thermoebm_torchvision', None); sys.path.insert(0, {str(tmp_path)!r})\n"
         f"site.addsitedir({str(tmp_path)!r})\n" + names + "'thermoebm' in sys.modules)\n"
         "import thermoebm\n" + names + "sys.modules['_thermoebm_torchvision'].__file__)"
