@@ -45,7 +45,7 @@ test: $(STAMP)  ## run the tests but those that take minutes, a process on each 
 	$(BIN)/python -m pytest -n logical --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that take minutes: trainings to their end (ARGS= goes to pytest)
-	$(BIN)/python -m pytest -n logical --dist worksteal -m slow $(ARGS)
+	$(BIN)/python -m pytest -n logical --dist loadfile -m slow $(ARGS)
 
 bench: $(STAMP)  ## measure speed, precision and loading (ARGS= goes to python -m benchmarks)
 	$(BIN)/python -m benchmarks $(ARGS)

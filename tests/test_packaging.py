@@ -40,7 +40,7 @@ def test_version_is_the_same_in_the_package_and_in_pyproject():
         ("study", "-m thermoebm.study run configs/study/digits.yaml"),
         ("bench", "-m benchmarks"),
         ("test", 'pytest -n logical --dist worksteal -m "not slow"'),
-        ("test-slow", "pytest -n logical --dist worksteal -m slow"),
+        ("test-slow", "pytest -n logical --dist loadfile -m slow"),
         ("lint", "ruff check"),
         ("format", "ruff format"),
         ("clean", "rm -rf"),
