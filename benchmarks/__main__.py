@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
     parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)} (default: all; training on a CPU: digits)")
-    parser.add_argument("--ways", help="of eager, compiled and, on CUDA, graph")
+    parser.add_argument("--ways", help="of eager, compiled and, on CUDA, recorded and graph")
     parser.add_argument("--precisions", help="of float32, bfloat16 and, on CUDA, tf32")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each table (default 20); at least 3 rounds")
     parser.add_argument("--device", help="default: cuda where there is one")

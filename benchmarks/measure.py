@@ -16,7 +16,7 @@ COPY = "copy"
 
 def ways(device: torch.device) -> tuple[str, ...]:
     """The ways in which the device can run a chain."""
-    return ("eager", "compiled", "graph") if device.type == "cuda" else ("eager", "compiled")
+    return ("eager", "compiled", "recorded", "graph") if device.type == "cuda" else ("eager", "compiled")
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class Settings:
         device: Device to measure on.
         effort: How long to measure each group of contestants.
         quick: Use toy sizes, to see that the program works.
-        ways: ``eager``, ``compiled`` and, on CUDA, ``graph``.
+        ways: ``eager``, ``compiled`` and, on CUDA, ``recorded`` and ``graph``.
         precisions: See :func:`precision`.
         networks: Names of the networks, see :mod:`benchmarks.models`.
     """
@@ -126,9 +126,9 @@ def synchronise(device: torch.device) -> None:
 def interleave(contestants: Mapping[Any, Callable[[], Any]], device: torch.device, effort: Effort) -> dict[Any, Timing]:
     """Times contestants in turn, A B C, C B A, A B C ..., so that noise of the machine affects all of them.
 
-    A contestant that raises in its first call is left out, and the reason is recorded. So is one whose compilation
-    fails: the library would run it uncompiled, and its time would appear under a wrong name. On CUDA the first call
-    stands for three calls, since a graph is recorded in the second and replayed from the third on.
+    A contestant that raises in its first call is left out, and the reason is recorded. So is one that cannot be
+    compiled or recorded: the library would run it all the same, and its time would appear under a wrong name. On CUDA
+    the first call stands for three calls, since a chain is recorded in the second and replayed from the third on.
     """
     first_calls = 3 if device.type == "cuda" else 1
     timings = {name: Timing() for name in contestants}
@@ -143,7 +143,8 @@ def interleave(contestants: Mapping[Any, Callable[[], Any]], device: torch.devic
     for name, timing in timings.items():
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("error", message="torch.compile failed")
+                for failure in ("torch.compile failed", "A chain could not be recorded"):
+                    warnings.filterwarnings("error", message=failure)
                 timing.first = sum(call(name) for _ in range(first_calls))
         except Exception as error:
             timing.error = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -1,5 +1,6 @@
 """The benchmarks in their quick mode: do their numbers fit together, and would a wrong chain be noticed?"""
 
+import contextlib
 import json
 import math
 import warnings
@@ -9,13 +10,16 @@ import torch
 
 from benchmarks import __main__ as program
 from benchmarks import precision, report
-from benchmarks.chains import Chain, Contestant, _row, deviation
+from benchmarks.chains import Chain, Contestant, _row, deviation, run_by, watched
 from benchmarks.growth import exponent
 from benchmarks.measure import Effort, Group, Timing, figure, interleave
 from benchmarks.memory import peak
 from benchmarks.models import NETWORKS, build, images
 from benchmarks.peer import Peer
+from tests.tape import tape
 from thermoebm.densities import PowerPosterior
+from thermoebm.modules.chains import Chains
+from thermoebm.samplers import Recorder
 
 CPU = torch.device("cpu")
 
@@ -115,6 +119,26 @@ def test_what_could_not_be_run_is_an_exit_status(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(program.SECTIONS, "prior", lambda settings: iter([group]))
     assert program.main(["--quick", "--only", "prior", "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 1
     assert "Could not be run: d 3 (RuntimeError: no compiler)." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_graphs_that_did_not_run_are_told(works, monkeypatch):
+    """Under the name of graphs there is never the time of chains without them."""
+    model, x = build(NETWORKS["digits"], CPU), images(NETWORKS["digits"], CPU, 2)
+    monkeypatch.setattr(Chains, "_records", lambda chains, device: chains.compile == "graph")
+    model.chains.recorder = Recorder(tape if works else lambda work, device: 1 / 0)
+    model.posterior_sampler.num_steps = 2
+
+    def chain():
+        run_by(model, "recorded", 2)
+        return model.sample_posterior(x, x.new_ones(1), model.stream("test"))
+
+    call = watched(model, "recorded", chain)
+    call()
+    with contextlib.nullcontext() if works else pytest.warns(UserWarning, match="could not be recorded"):
+        call()
+    with contextlib.nullcontext() if works else pytest.raises(RuntimeError, match="graphs were asked for and did not"):
+        call()
 
 
 def test_a_section_or_device_that_is_not_there_is_told():

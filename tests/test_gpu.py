@@ -1,4 +1,4 @@
-"""What a CUDA device must give: the same chains as a CPU, compiled or not, and a whole run."""
+"""What a CUDA device must give: the same chains as a CPU, compiled, recorded or neither, and a whole run."""
 
 import copy
 import math
@@ -7,17 +7,30 @@ import lightning.pytorch as pl
 import pandas as pd
 import pytest
 import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from benchmarks import __main__ as benchmarks
+from tests import ROOT
+from tests.cli.test_train import cli
 from tests.oracle import LinearGaussian
+from tests.samplers.test_recorded import (
+    another_layer,
+    another_likelihood_sigma,
+    another_prior_sigma,
+    another_step_size,
+    loaded,
+    moved,
+    replaced,
+)
 from thermoebm.callbacks import GradientVariance
 from thermoebm.callbacks.alarms import ZeroGradientAlarm
-from thermoebm.cli.train import CLI
 from thermoebm.data import Digits
 from thermoebm.densities import GaussianPrior, PowerPosterior, TiltedPrior
 from thermoebm.modules import LatentEBM
 from thermoebm.networks import ConvGenerator, EnergyMLP
 from thermoebm.objectives import ThermodynamicIntegration
+from thermoebm.optim import DecayedAdam, build
 from thermoebm.samplers import ULA, run
 from thermoebm.schedules import PowerLaw
 
@@ -57,29 +70,91 @@ def test_chains_on_cuda_are_those_on_cpu(exact_matrix_products):
         torch.testing.assert_close(on_cuda.z.cpu(), on_cpu.z, rtol=0, atol=1e-9)
 
 
-def test_replayed_graphs_follow_start_noise_and_weights(exact_matrix_products):
-    """Five chains of each kind in turn: warmed up, recorded, replayed; weights move in place between them."""
+def small(compile="graph", **arguments):
     torch.manual_seed(0)
-    networks = EnergyMLP(8), ConvGenerator(8, (1, 8, 8), 2)
-    x, t = torch.rand(6, 1, 8, 8).cuda() * 2 - 1, torch.tensor([0.1, 1.0], device="cuda")
-    ends = {}
+    networks = EnergyMLP(8), ConvGenerator(8, (3, 16, 16), 2)
+    kernels = {"prior_sampler": ULA(0.1, 6), "posterior_sampler": ULA(0.01, 5)}
+    return LatentEBM(*networks, compile=compile, **kernels, **arguments).cuda()
+
+
+def ends(model, seed=0, count=6):
+    """Ends of a prior chain and of chains at two temperatures."""
+    x = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0)).cuda() * 2 - 1
+    t = torch.tensor([0.1, 1.0], device="cuda") / (1 + seed)
+    prior = model.sample_prior(count, model.stream("prior", seed))
+    return [prior, model.sample_posterior(x, t, model.stream("posterior", seed))]
+
+
+@pytest.mark.parametrize("training_batch", [6, None])  # compiled steps are recorded, or eager ones
+def test_recorded_chains_follow_start_noise_temperatures_and_weights(training_batch, exact_matrix_products):
+    """Five chains of each kind in turn: run, recorded, replayed; weights move in place between them."""
+    found = {}
     for compile in ("graph", "off"):
-        model = LatentEBM(*copy.deepcopy(networks), compile=compile).cuda()
-        model.chains.training_batch = 6
-        ends[compile] = []
-        torch.compiler.reset()
+        model = small(compile)
+        model.chains.training_batch = training_batch
+        found[compile] = []
         for i in range(5):
-            ends[compile] += [
-                model.sample_prior(6, model.stream("prior", i)),
-                model.sample_posterior(x, t, model.stream("posterior", i)),
-            ]
+            found[compile] += ends(model, i)
             with torch.no_grad():
                 for p in model.parameters():
                     p.mul_(1.1)
-        manager = torch._inductor.cudagraph_trees.get_manager(0, create_if_none_exists=False)
-        assert (manager is not None) == (compile == "graph")
-    for replayed, eager in zip(*ends.values(), strict=True):
-        torch.testing.assert_close(replayed, eager, rtol=0, atol=1e-4)
+        assert model.chains.recorder.replays == (6 if compile == "graph" else 0)
+    torch.testing.assert_close(found["graph"], found["off"], rtol=0, atol=1e-4)
+
+
+CHANGES = (loaded, moved, replaced, another_layer, another_likelihood_sigma, another_prior_sigma, another_step_size)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_recorded_chain_never_goes_stale(change, exact_matrix_products):
+    model = small()
+    for _ in range(3):
+        ends(model)
+    assert model.chains.recorder.replays == 2
+    change(model)
+    plain = copy.deepcopy(model)
+    plain.chains.compile = "off"
+    for _ in range(3):
+        torch.testing.assert_close(ends(model), ends(plain), rtol=0, atol=1e-4)
+
+
+def test_recordings_give_their_memory_back():
+    """A hundred batch sizes, of which sixteen recordings are kept."""
+    model, reserved = small(), []
+    for count in range(1, 101):
+        for _ in range(2):
+            ends(model, count=count)
+        reserved.append(torch.cuda.memory_reserved())
+    del model
+    torch.cuda.empty_cache()
+    assert reserved[-1] < 2 * reserved[20]
+    assert torch.cuda.memory_reserved() < reserved[-1] / 2
+
+
+def test_inference_mode_and_autocast_have_recordings_of_their_own():
+    model, plain = small(), small("off")
+    for autocast in (False, True, False, True):
+        with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+            for inference in (True, True, False, True):
+                with torch.inference_mode(inference):
+                    found = ends(model)
+                torch.testing.assert_close(found, ends(plain), rtol=0, atol=1e-3 if autocast else 1e-4)
+    assert model.chains.recorder.replays > 8
+
+
+def test_the_optimiser_is_fused_wherever_its_state_comes_from():
+    states = {}
+    for device, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        network, twin = nn.Linear(3, 4).to(device), nn.Linear(3, 4).to(other)
+        optimizer, _ = build([(network, DecayedAdam())])
+        network(torch.ones(2, 3, device=device)).sum().backward()
+        optimizer.step()
+        resumed, _ = build([(twin, DecayedAdam())])
+        resumed.load_state_dict(tree_map_only(torch.Tensor, torch.Tensor.cpu, optimizer.state_dict()))
+        twin(torch.ones(2, 3, device=other)).sum().backward()
+        resumed.step()
+        states[other] = [bool(group["fused"]) for group in resumed.param_groups]
+    assert states == {"cuda": [True], "cpu": [False]}
 
 
 def test_stationary_variance_on_cuda():
@@ -106,8 +181,10 @@ def test_a_compiled_step_at_the_reports_size(estimator, exact_matrix_products):
         ).cuda()
         model.chains.training_batch = 75
         x = torch.rand(75, 3, 32, 32, generator=torch.Generator().manual_seed(0)).cuda() * 2 - 1
-        output = model.objective(model, x, model.stream("test"))
-        output.loss.backward()
+        for _ in range(3):  # the last one is replayed
+            model.zero_grad()
+            output = model.objective(model, x, model.stream("test"))
+            output.loss.backward()
         losses.append(output.loss.item())
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-4)
@@ -155,11 +232,13 @@ def test_no_step_waits_for_the_device(tmp_path):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_whole_run_on_cuda(tmp_path, precision):
-    fields = ["--trainer.max_epochs", "2", "--trainer.accelerator", "gpu", "--trainer.precision", precision]
-    CLI(["fit", "--config", "configs/digits.yaml", "--runs", str(tmp_path), *fields])
-    assert (tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt").is_file()
-    assert (tmp_path / "digits" / "0" / "samples" / "epoch-0002.png").is_file()
-    cost = pd.read_csv(tmp_path / "digits" / "0" / "metrics.csv").filter(like="cost/").dropna()
+    fields = ["--trainer.max_epochs", 2, "--trainer.accelerator", "gpu", "--trainer.precision", precision]
+    cli("fit", "--config", ROOT / "configs/digits.yaml", "--runs", tmp_path, *fields)
+    run = tmp_path / "digits" / "0"
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert (run / "samples" / "epoch-0002.png").is_file()
+    cost = pd.read_csv(run / "metrics.csv").filter(like="cost/").dropna()
     assert (cost > 0).all(axis=None)
+    assert (cost["cost/recorded"] > 0.8).all()
     assert cost["cost/seconds/sampling"].iloc[0] > cost["cost/seconds"].iloc[0] / 2
     assert (cost["cost/peak_memory"] < torch.cuda.get_device_properties(0).total_memory).all()

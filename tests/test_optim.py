@@ -1,5 +1,6 @@
 """Adam and its decay, against the report's tables 3 and 4 and against torch."""
 
+import copy
 import math
 
 import pytest
@@ -76,6 +77,27 @@ def test_one_optimiser_with_two_groups_equals_two_optimisers():
             adam.param_groups[0]["lr"] = s.learning_rate * s.decay_rate ** (step + 1)
     for network, twin in zip(networks, twins, strict=True):
         torch.testing.assert_close(network.state_dict(), twin.state_dict(), rtol=1e-6, atol=0)
+
+
+def test_a_state_from_a_gpu_goes_on_unfused_on_a_cpu():
+    """Adam's state says how it was stepped; here the device does. tests/test_gpu.py has the other direction."""
+    torch.manual_seed(0)
+    network, twin = nn.Linear(3, 4), nn.Linear(3, 4)
+    twin.load_state_dict(network.state_dict())
+    fused = torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999), fused=True)
+    optimizer, _ = build([(twin, DecayedAdam(1e-2, 1e-3))])
+
+    def step(network, optimizer):
+        optimizer.zero_grad()
+        network(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+
+    step(network, fused)
+    twin.load_state_dict(network.state_dict())
+    optimizer.load_state_dict(copy.deepcopy(fused.state_dict()))
+    assert [group["fused"] for group in optimizer.param_groups] == [None]
+    step(network, fused), step(twin, optimizer)
+    torch.testing.assert_close(twin.state_dict(), network.state_dict())
 
 
 def test_betas_are_the_reports_and_reach_adam():

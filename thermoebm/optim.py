@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import Adam
@@ -55,12 +56,20 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
     """One Adam optimiser with a parameter group for each network, and its learning-rate scheduler.
 
     With a single optimiser a batch is one global step. Step the scheduler ``decays_per_epoch`` times an epoch: once, or
-    once for each batch.
+    once for each batch. On CUDA a step is one fused kernel, wherever a loaded state was saved.
     """
     pairs = list(networks)
-    optimizer = Adam(
-        [{"params": list(net.parameters()), "lr": adam.learning_rate, "betas": adam.betas} for net, adam in pairs]
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": list(net.parameters()), "lr": adam.learning_rate, "betas": adam.betas} for net, adam in pairs
+    ]
+    on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+    optimizer = Adam(groups, fused=on_cuda or None)
+
+    def by_device(_: object, state: dict[str, Any]) -> dict[str, Any]:
+        """The state with ``fused`` of this optimiser: torch takes it from the state, and places Adam's step by it."""
+        return state | {"param_groups": [group | {"fused": on_cuda or None} for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(by_device)
 
     def factor(adam: DecayedAdam) -> Callable[[int], float]:
         return lambda decays: adam.factor(decays / decays_per_epoch)

@@ -127,16 +127,14 @@ def test_a_small_energys_chain_takes_one_thread_and_gives_the_others_back(small_
 
 
 def test_how_steps_are_run_is_decided_by_what_they_compute(small_model, monkeypatch):
-    """The energy's batch of a prior chain; the generator's, and the temperatures of a chunk, of a posterior chain."""
+    """The energy's batch of a prior chain, and the generator's of a posterior chain."""
     model = small_model(temperature_chunk=5)
-    asked = record(
-        monkeypatch, chains_module.Chains, "_compiled", lambda chains, flops, batch, noise, chunk=1: (flops, chunk)
-    )
-    used = record(monkeypatch, chains_module, "run", lambda *_, block, graph, **__: (block, graph))
+    asked = record(monkeypatch, chains_module.Chains, "_block", lambda chains, flops, batch, noise: (flops, batch))
+    used = record(monkeypatch, chains_module, "run", lambda *_, block, **__: block)
     model.sample_prior(6, model.stream("test"))
     sample(model)
-    assert asked == [(6 * cost.forward_flops(model.energy), 1), (6 * cost.forward_flops(model.generator), 5)]
-    assert used == [(None, False)] * 3
+    assert asked == [(6 * cost.forward_flops(model.energy), 6), (6 * cost.forward_flops(model.generator), 6)]
+    assert used == [None] * 3
 
 
 def test_a_prior_chain_knows_no_autocast(small_model, monkeypatch):

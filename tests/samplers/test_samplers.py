@@ -136,45 +136,13 @@ def test_the_memory_of_a_differentiable_chain_does_not_hold_activations():
     assert held[12] - held[4] <= 8 * 4 * noise[0].nbytes
 
 
-@pytest.mark.parametrize("graph", [False, True])  # what is to be replayed on CUDA is compiled with other settings
-def test_compiled_equals_eager(graph):
+def test_compiled_equals_eager():
     oracle = LinearGaussian()
     start, noise = torch.zeros(9, 3, dtype=DTYPE), torch.randn(10, 9, 3, dtype=DTYPE)
     density = oracle.power_posterior(0.5, 9)
     eager, _ = run(ULA(0.02, 10), density, start, noise)
-    compiled, _ = run(ULA(0.02, 10), density, start, noise, block=5, graph=graph)
+    compiled, _ = run(ULA(0.02, 10), density, start, noise, block=5)
     torch.testing.assert_close(compiled.z, eager.z, rtol=0, atol=1e-10)
-
-
-class Replayed:
-    """Stands for CUDA graphs: each block of a chain has a memory of its own, which the next chain writes over."""
-
-    def __init__(self):
-        self.memory, self.blocks = [], 0
-
-    def begin(self):
-        self.blocks = 0
-
-    def __call__(self, graph, kernel, density, state, noise):
-        assert graph
-        state, info = base_module._steps(kernel, density, state, noise)
-        if self.blocks == len(self.memory):
-            self.memory.append(torch.empty_like(state.z))
-        z = self.memory[self.blocks]
-        self.blocks += 1
-        return state._replace(z=z.copy_(state.z)), info
-
-
-def test_what_is_replayed_stays_when_the_next_chain_is_run(monkeypatch):
-    """Each chain tells that it begins, and takes its end out of the memory that the next one writes over."""
-    replayed = Replayed()
-    monkeypatch.setattr(base_module._CompiledSteps, "instance", replayed)
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", replayed.begin)
-    start, noises = torch.zeros(2, 3), torch.randn(3, 6, 2, 3)
-    ends = [run(ULA(0.1, 6), GaussianPrior(), start, noise, block=3, graph=True)[0].z for noise in noises]
-    assert len(replayed.memory) == 2
-    for noise, end in zip(noises, ends, strict=True):
-        assert torch.equal(end, run(ULA(0.1, 6), GaussianPrior(), start, noise)[0].z)
 
 
 def test_chains_within_a_distributed_step_are_compiled_as_elsewhere(tmp_path):
@@ -204,33 +172,26 @@ def test_chains_within_a_distributed_step_are_compiled_as_elsewhere(tmp_path):
 
 
 def test_a_failing_compiler_costs_a_warning_and_nothing_else(monkeypatch):
-    """Without graphs there are compiled steps, without these eager ones; what has failed is not tried again."""
+    """What has failed is not tried again."""
     tried = []
 
     def broken(*args):
+        tried.append("compiled")
         raise RuntimeError("no compiler here\nand a long story")
 
-    def working(*args):
-        tried.append("compiled")
-        return base_module._steps(*args)
-
     steps = base_module._CompiledSteps()
-    steps.working = {True: broken, False: working}
+    steps.compiled = broken
     monkeypatch.setattr(base_module._CompiledSteps, "instance", steps)
     start, noise = torch.zeros(2, 3), torch.randn(5, 2, 3)
     chain = partial(run, ULA(0.1, 5), GaussianPrior(), start, noise)
     expected = chain()[0].z
-    with pytest.warns(UserWarning, match=r"torch.compile failed \(no compiler here\)") as warnings:
-        torch.testing.assert_close(chain(block=1, graph=True)[0].z, expected)
-    assert [str(w.message).rpartition(": ")[2].partition(",")[0] for w in warnings] == [
-        "sampling goes on without CUDA graphs"
-    ]
-    assert tried == ["compiled"] * 4
-    steps.working[False] = broken
-    with pytest.warns(UserWarning, match=r"sampling goes on uncompiled") as warnings:
-        torch.testing.assert_close(chain(block=1, graph=True)[0].z, expected)
-    assert len(warnings) == 1
+    with pytest.warns(
+        UserWarning, match=r"torch.compile failed \(no compiler here\): sampling goes on uncompiled"
+    ) as told:
+        torch.testing.assert_close(chain(block=1)[0].z, expected)
+    assert len(told) == 1
     chain(block=1)  # a warning would be an error here
+    assert tried == ["compiled"]
 
 
 @pytest.mark.parametrize(

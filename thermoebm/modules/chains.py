@@ -1,8 +1,8 @@
 """Execution of a model's chains, as fast as the device allows; the results agree up to rounding."""
 
 import contextlib
-from functools import partial
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,13 +13,11 @@ from thermoebm.densities import GaussianLikelihood, PowerPosterior, TiltedPrior
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
-from thermoebm.samplers import Kernel, run
+from thermoebm.samplers import Kernel, Recorder, run
 
-# Steps in one compiled function. On digits, one function of five steps takes 0.6 (prior) and 0.9 (posterior) of the
-# time of five functions of one step. Functions of ten steps are hardly faster and take twice as long to compile.
+# Steps in one compiled function on a CPU. On digits, one function of five steps takes 0.6 (prior) and 0.9 (posterior)
+# of the time of five functions of one step. Functions of ten steps are hardly faster and take twice as long to compile.
 BLOCK = 5
-# Steps in one CUDA graph, which costs one launch. An estimate, see cost.GRAPH_FLOPS.
-GRAPH_BLOCK = 20
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
 # side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
 LATENTS = 400
@@ -30,9 +28,11 @@ class Chains:
 
     The choices made for speed change results by rounding only:
 
-    - Steps are compiled for the shapes of training, small steps in blocks; other shapes run uncompiled to avoid
-      recompilation. On a CPU large steps are not compiled either: convolutions dominate them and gain nothing. On CUDA,
-      blocks whose launches would take longer than their computation are replayed as CUDA graphs.
+    - On CUDA a whole chain is recorded as one graph where its shape comes back, whatever runs it: training, draws of
+      gradients, validation, generation. Differentiable chains are not recorded.
+    - Steps are compiled for the shapes of training; other shapes run uncompiled to avoid recompilation. On CUDA a
+      function is one step, since a graph has no calls left to save. On a CPU it is a block of steps where calls are the
+      cost; large steps are not compiled, since convolutions dominate them and gain nothing.
     - Temperatures run side by side: on CUDA all of them, or as many as fit in memory; on a CPU about 400 latents
       (``LATENTS``). For every network size, fewer latents are slower and more are hardly faster.
     - On a CPU a small energy runs on one thread: a second thread saves little and can stall where processes share
@@ -44,11 +44,12 @@ class Chains:
         prior, likelihood: p_α and p_β(x|z).
         prior_sampler, posterior_sampler: Kernels of the prior and the posterior chains.
         temperature_chunk: Number of temperatures that run side by side.
-        compile: ``auto``: compile where it pays, with CUDA graphs where they pay; ``on``: compile without graphs;
-            ``graph``: compile with graphs; ``off``: do not compile.
+        compile: ``auto``: compile where it pays, and record; ``on``: compile, do not record; ``graph``: compile and
+            record; ``off``: neither. Nothing is recorded on a CPU.
 
     Attributes:
         training_batch: Batch size of training, for whose shapes steps are compiled; None until training has begun.
+        recorder: Records and replays the chains.
     """
 
     def __init__(
@@ -71,36 +72,45 @@ class Chains:
         self.temperature_chunk = temperature_chunk
         self.compile = compile
         self.training_batch: int | None = None
+        self.recorder = Recorder()
         self._fitting: int | None = None  # temperatures that fit, once memory has run out
 
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
         """Final states (B, d) of chains on p_α that start at z (B, d), with noise (K, B, d)."""
         flops = len(z) * self._energy_flops
-        block, graph = self._compiled(flops, len(z), noise)
+        block = self._block(flops, len(z), noise)
+
+        def chain(z: Tensor, noise: Tensor) -> Tensor:
+            end, _ = run(self.prior_sampler, self.prior, z, noise, block=block, differentiable=differentiable)
+            return end.z
+
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
         # Energies never run under autocast, but compiled steps would be compiled again for it.
         with torch.autocast(z.device.type, enabled=False), threads(1) if one_thread else contextlib.nullcontext():
-            run_prior = partial(run, block=block, graph=graph, differentiable=differentiable)
-            return run_prior(self.prior_sampler, self.prior, z, noise)[0].z
+            return self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
 
     def run_posterior(
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
     ) -> Tensor:
         """Final states (T, B, d) of chains on p_t, for x (B, C, H, W), t (T,), starts (T, B, d), noise (K, T, B, d)."""
-        likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
-        flops = len(x) * self._generator_flops
+        block = self._block(len(x) * self._generator_flops, len(x), noise)
+
+        def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+            likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
+            density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
+            end, _ = run(self.posterior_sampler, density, z, noise, block=block, differentiable=differentiable)
+            return end.z
+
+        reads = (self.prior, self.likelihood, self.posterior_sampler, block)
 
         def ends(chunk: int) -> Tensor | None:
-            block, graph = self._compiled(flops, len(x), noise, chunk)
-            run_chunk = partial(run, block=block, graph=graph, differentiable=differentiable)
             parts = []
             try:
                 for t, start, steps in zip(
                     temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True
                 ):
-                    density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
-                    start, steps = start.contiguous(), steps.contiguous()
-                    parts.append(run_chunk(self.posterior_sampler, density, start, steps)[0].z)
+                    arguments = (x, t, start.contiguous(), steps.contiguous())
+                    parts.append(self._run(chain, arguments, reads, differentiable))
             except torch.OutOfMemoryError:
                 if self.temperature_chunk != "auto" or chunk == 1:
                     raise
@@ -114,25 +124,34 @@ class Chains:
             )
         return result
 
-    def _compiled(self, flops: int, batch: int, noise: Tensor, chunk: int = 1) -> tuple[int | None, bool]:
-        """Number of steps to compile as one function (None: do not compile), and whether to use CUDA graphs.
+    def _run(
+        self, chain: Callable[..., Tensor], arguments: tuple[Tensor, ...], reads: tuple[Any, ...], differentiable: bool
+    ) -> Tensor:
+        if differentiable or not self._records(arguments[0].device):
+            return chain(*arguments)
+        return self.recorder(chain, arguments, reads)
+
+    def _records(self, device: torch.device) -> bool:
+        if self.compile == "graph" and device.type == "cpu":
+            rank_zero_warn("compile is graph, and a CPU has no graphs: chains run compiled, as with compile: on.")
+            self.compile = "on"
+        return self.compile in ("auto", "graph") and device.type == "cuda"
+
+    def _block(self, flops: int, batch: int, noise: Tensor) -> int | None:
+        """Number of steps to compile as one function; None: do not compile.
 
         Args:
             flops: Operations of one pass of a batch through the network.
             batch: Images or latents in a batch.
             noise: Noise of the chain, (K, ...).
-            chunk: Number of batches that run side by side.
         """
         if self.compile == "off" or batch != self.training_batch:
-            return None, False
-        on_cuda = noise.device.type == "cuda"
-        calls_cost = on_cuda or flops < cost.SMALL_BATCH_FLOPS
-        if self.compile == "auto" and not (on_cuda or (calls_cost and cost.has_compiler())):
-            return None, False
-        pays = self.compile == "graph" or (self.compile == "auto" and chunk * flops < cost.GRAPH_FLOPS)
-        graph = on_cuda and pays
-        most = GRAPH_BLOCK if graph else BLOCK if calls_cost else 1
-        return _largest_divisor(len(noise), most), graph
+            return None
+        kind = noise.device.type
+        calls_cost = kind == "cpu" and flops < cost.SMALL_BATCH_FLOPS
+        if self.compile == "auto" and not (cost.has_compiler(kind) and (calls_cost or kind == "cuda")):
+            return None
+        return _largest_divisor(len(noise), BLOCK) if calls_cost else 1
 
     def _chunk(self, count: int, x: Tensor) -> int:
         """Number of temperatures that run side by side.
@@ -159,12 +178,18 @@ def _largest_divisor(number: int, most: int) -> int:
 class _Rounded:
     """A network whose matrices and convolution kernels have been rounded to the data type of autocast.
 
-    Autocast itself caches rounded weights only while gradients of the weights are needed.
+    Autocast itself caches rounded weights only while gradients of the weights are needed. On CUDA the kernels are laid
+    out with their channels last, which saves cuDNN a tenth of the time (docs/performance.md).
     """
 
     def __init__(self, network: torch.nn.Module, dtype: torch.dtype) -> None:
         self.network = network
-        self.weights = {name: p.detach().to(dtype) for name, p in network.named_parameters() if p.dim() > 1}
+        self.weights = {name: _rounded(p.detach(), dtype) for name, p in network.named_parameters() if p.dim() > 1}
 
     def __call__(self, z: Tensor) -> Tensor:
         return functional_call(self.network, self.weights, z)
+
+
+def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    channels_last = weight.is_cuda and weight.dim() == 4
+    return weight.to(dtype, memory_format=torch.channels_last if channels_last else torch.preserve_format)

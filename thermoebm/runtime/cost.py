@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,6 @@ from torch.utils.flop_counter import flop_registry
 # waking a second thread takes longer than its share of the work (a hundred times longer where processes share the
 # cores), and steps compiled in blocks save calls. Above it convolutions dominate, which the compiler leaves unchanged.
 SMALL_BATCH_FLOPS = 10**8
-# From this many operations for one pass, a GPU computes a step (two passes at 5e14 operations a second) for longer than
-# about forty kernels take to launch, at 5 µs each. This is an estimate; `python -m benchmarks --ways compiled,graph`
-# measures both sides.
-GRAPH_FLOPS = 10**11
 
 
 class OfLatents(Protocol):
@@ -102,6 +99,8 @@ def choose_precision(accelerator: str) -> str:
 
 
 @cache
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler, without which nothing can be compiled for a CPU."""
+def has_compiler(device_type: str) -> bool:
+    """Whether something can be compiled for this kind of device: with a C++ compiler, for CUDA with Triton and C."""
+    if device_type == "cuda":
+        return find_spec("triton") is not None and any(shutil.which(name) for name in ("cc", "gcc", "clang"))
     return any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density
 from thermoebm.samplers.recompute import recomputed
@@ -60,7 +60,6 @@ def run(
     noise: Tensor,
     *,
     block: int | None = None,
-    graph: bool = False,
     differentiable: bool = False,
 ) -> tuple[Any, Any]:
     """Runs one chain from each row of z, one step for each entry of the noise.
@@ -73,8 +72,6 @@ def run(
         block: Number of steps to compile as one function, for these shapes; None: run uncompiled. The compile time
             grows with the block, the call overhead is paid once per block. If compilation fails, the chain runs
             eagerly, with one warning.
-        graph: Replay the compiled blocks as CUDA graphs: one launch for each block instead of one for each of its
-            kernels. The first chain warms up, the second is recorded. No effect on other devices or if uncompiled.
         differentiable: Record the graph of the whole chain, so that its final state can be differentiated with respect
             to the density's :meth:`~thermoebm.densities.Density.parameters`. Each step is recomputed in the backward
             pass, so memory grows by one latent a step and not by the networks' activations. Otherwise the chain
@@ -89,13 +86,11 @@ def run(
         state, info = kernel.init(density, z), None
         if block is None:
             return _steps(kernel, density, state, noise)
-        if graph:  # the previous chain's outputs in graph memory may be overwritten
-            torch.compiler.cudagraph_mark_step_begin()
         # In a distributed step the compiler would split the graph where gradients are exchanged; here none are.
         with torch._dynamo.config.patch(optimize_ddp=False):
             for part in noise.split(block):
-                state, info = _CompiledSteps.instance(graph, kernel, density, state, part)
-        return tree_map_only(Tensor, Tensor.clone, (state, info)) if graph else (state, info)
+                state, info = _CompiledSteps.instance(kernel, density, state, part)
+        return state, info
 
 
 def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor) -> tuple[Any, Any]:
@@ -124,38 +119,28 @@ def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple
 
 
 class _CompiledSteps:
-    """``_steps`` compiled for static shapes, with or without CUDA graphs.
-
-    A mode that has failed once in this process is not tried again. CUDA graphs are replaced by compiled steps without
-    graphs, and these by ``_steps`` itself.
-
-    Attributes:
-        working: Maps False (without graphs) and True (with graphs) to the compiled function, if it has not failed.
-    """
+    """``_steps`` compiled for static shapes. Once compilation has failed in this process it is not tried again."""
 
     instance: "_CompiledSteps"
 
     def __init__(self) -> None:
-        modes = {False: None, True: "reduce-overhead"}
-        self.working = {graph: torch.compile(_steps, dynamic=False, mode=mode) for graph, mode in modes.items()}
+        self.compiled: Any = torch.compile(_steps, dynamic=False)
 
-    def __call__(self, graph: bool, *args: Any) -> tuple[Any, Any]:
-        graph = graph and True in self.working
-        if graph not in self.working:
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        if self.compiled is None:
             return _steps(*args)
         try:
-            return self.working[graph](*args)
+            result: tuple[Any, Any] = self.compiled(*args)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler raises, the chain can still run
             result = _steps(*args)  # an error in the density itself is raised here, unchanged
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            without = "without CUDA graphs" if graph else "uncompiled"
             rank_zero_warn(
-                f"torch.compile failed ({reason}): sampling goes on {without}, which is slower but the same."
+                f"torch.compile failed ({reason}): sampling goes on uncompiled, which is slower but the same."
             )
-            del self.working[graph]
-            return result
+            self.compiled = None
+        return result
 
 
 _CompiledSteps.instance = _CompiledSteps()

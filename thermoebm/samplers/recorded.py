@@ -1,0 +1,148 @@
+"""Recorded chains: a CUDA device replays a chain as one graph, at the cost of one launch."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+# Recordings that are kept, each with the memory of one chain. A run uses about ten: on the prior, at t = 1 and on the
+# ladder, each for a batch of training, of validation and for the last of validation.
+MOST = 16
+
+Capture = Callable[[Callable[[], Tensor], torch.device], tuple[Tensor, Callable[[], Any]]]
+
+
+def cuda_graph(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], Any]]:
+    """Captures the work, in memory that returns with the graph; its output, and what computes it again in place."""
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            work()  # libraries allocate their workspaces in the first call on a stream
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # other threads use the device
+            output = work()
+    return output, graph.replay
+
+
+class Recorder:
+    """Runs functions of tensors, and replays those that come back.
+
+    The second call with the same key is recorded, and later ones are replayed. A graph freezes addresses and Python
+    values, so the key has all of them. Arguments are copied into the recording, and parameters are read in place.
+
+    A function runs unrecorded where its operations must be seen (under a ``TorchDispatchMode``, for instance while
+    FLOPs are counted), in distributed training, and where recording has failed, which is told. A copy of a recorder,
+    also by pickling, begins without recordings.
+
+    Attributes:
+        calls, replays: Number of calls so far, and of those that were replayed.
+    """
+
+    def __init__(self, capture: Capture = cuda_graph) -> None:
+        self.capture = capture
+        self.calls = self.replays = 0
+        self._works = True
+        # By key, the most recent last. None: called once so far. False: could not be recorded.
+        self._recordings: OrderedDict[Hashable, _Recording | bool | None] = OrderedDict()
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.capture,)
+
+    def __call__(self, function: Callable[..., Tensor], arguments: Sequence[Tensor], reads: Sequence[Any]) -> Tensor:
+        """``function(*arguments)``.
+
+        Args:
+            function: A pure function, whose output requires no gradient.
+            arguments: Tensors on one device.
+            reads: All else that the output depends on: modules, tensors, objects whose fields count, values.
+        """
+        self.calls += 1
+        watched = torch._C._len_torch_dispatch_stack() > 0
+        if watched or not self._works or _distributed():
+            return function(*arguments)
+        key = _state(arguments), _fingerprint(tuple(reads))
+        seen, recording = key in self._recordings, self._recordings.pop(key, None)
+        if isinstance(recording, _Recording):
+            self.replays += 1
+            output = recording(arguments)
+        else:
+            output = self._unrecorded(function, arguments)
+            if seen and recording is None:
+                recording = self._record(function, arguments)
+        self._recordings[key] = recording
+        if len(self._recordings) > MOST:
+            self._recordings.popitem(last=False)
+        return output
+
+    def _unrecorded(self, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tensor:
+        """The function's output; if memory runs out, it has that of the recordings too."""
+        try:
+            return function(*arguments)
+        except torch.OutOfMemoryError:
+            if not any(self._recordings.values()):
+                raise
+        self._recordings.clear()
+        return function(*arguments)
+
+    def _record(self, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> "_Recording | bool":
+        try:
+            return _Recording(self.capture, function, arguments)
+        except Exception as error:  # whatever the driver raises, chains can still run
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self._works = isinstance(error, torch.OutOfMemoryError)
+        which = "this chain runs" if self._works else "chains run"
+        rank_zero_warn(f"A chain could not be recorded ({reason}): {which} unrecorded, which is slower but the same.")
+        return False
+
+
+class _Recording:
+    def __init__(self, capture: Capture, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> None:
+        caching = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)  # what is cast here lies in the graph's memory
+        try:
+            with torch.inference_mode(False), torch.no_grad():  # the buffers are written to in any mode
+                self.inputs = [torch.empty_like(a).copy_(a) for a in arguments]
+                self.output, self.replay = capture(lambda: function(*self.inputs), arguments[0].device)
+        finally:
+            torch.set_autocast_cache_enabled(caching)
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Tensor:
+        for buffer, argument in zip(self.inputs, arguments, strict=True):
+            buffer.copy_(argument)
+        self.replay()
+        return self.output.clone()
+
+
+def _distributed() -> bool:
+    world = torch.distributed
+    return world.is_available() and world.is_initialized() and world.get_world_size() > 1
+
+
+def _state(arguments: Sequence[Tensor]) -> Hashable:
+    """The arguments but for their values, and the settings of torch that choose what computes on them."""
+    kind = arguments[0].device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    new = hasattr(matmul, "fp32_precision")  # from torch 2.9; where it is used, the old names raise
+    products = (matmul.fp32_precision, cudnn.conv.fp32_precision) if new else (matmul.allow_tf32, cudnn.allow_tf32)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return autocast, products, deterministic, tuple((a.shape, a.dtype, a.device) for a in arguments)
+
+
+def _fingerprint(value: Any) -> Hashable:
+    """All that a graph freezes of a value: the place of a tensor, the tensors of a module, the fields of an object."""
+    if isinstance(value, Tensor):
+        return value.data_ptr(), value.shape, value.stride(), value.dtype, value.device
+    if isinstance(value, nn.Module):
+        modules = tuple((id(module), module.training) for module in value.modules())
+        return modules, _fingerprint((*value.parameters(), *value.buffers()))
+    if isinstance(value, tuple):
+        return tuple(map(_fingerprint, value))
+    if hasattr(value, "__dict__") and not callable(value):
+        return type(value), tuple((name, _fingerprint(field)) for name, field in vars(value).items())
+    return value
