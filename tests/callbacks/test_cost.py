@@ -2,6 +2,7 @@
 
 import mmap
 import sys
+import time
 from collections import Counter
 from contextlib import nullcontext
 from functools import partial
@@ -13,15 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.tape import tape
 from thermoebm.callbacks import Cost
 from thermoebm.callbacks.cost import Spent, count_flops
 from thermoebm.data import Digits
 from thermoebm.modules import LatentEBM
+from thermoebm.modules.chains import Chains
 from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
 from thermoebm.runs.loggers import MetricsCSV
-from thermoebm.runtime.cost import peak_memory
-from thermoebm.samplers import ULA
+from thermoebm.runtime.cost import matrix_rate, peak_memory
+from thermoebm.samplers import ULA, Recorder
 from thermoebm.schedules import PowerLaw
 
 D, HIDDEN = 8, 16
@@ -142,6 +145,49 @@ def test_an_epochs_operations_are_those_of_its_steps(small_model, tmp_path):
     spent = table["cost/flops_per_second"] * table["cost/seconds"]
     assert spent.tolist() == pytest.approx(epochs, rel=1e-5)
     assert (table["cost/images_per_second"] * table["cost/seconds"]).tolist() == pytest.approx([80] * 3, rel=1e-5)
+    assert table["cost/seconds_first_step"].notna().tolist() == [True, False, False]
+    later = table["cost/seconds_per_step"].iloc[1:] * 4
+    assert later.tolist() == pytest.approx(table["cost/seconds"].iloc[1:].tolist(), rel=1e-5)
+    rate = table["cost/flops_per_second"] / table["cost/of_matrix_rate"]
+    assert rate.iloc[1] == pytest.approx(rate.iloc[2], rel=1e-5)
+    assert (table["cost/recorded"] == 0).all()
+
+
+def test_the_first_step_is_apart_from_the_others(small_model, tmp_path):
+    """It takes a second: no later step of its epoch is said to, and whoever waits for it is told."""
+    model = make(small_model, MaximumLikelihood())
+    step, began = model.training_step, time.perf_counter()
+    model.training_step = lambda batch, batch_idx: (time.sleep(float(batch_idx == 0)), step(batch, batch_idx))[1]
+    first = train(tmp_path, model, Cost(), max_epochs=1).iloc[0]
+    passed = time.perf_counter() - began
+    assert 1 < first["cost/seconds_first_step"] < passed
+    assert first["cost/seconds"] > 1
+    assert first["cost/seconds_per_step"] < 0.3
+
+
+def test_the_share_of_chains_that_were_replayed(small_model, tmp_path, monkeypatch):
+    """Eight chains an epoch: two first calls and two recorded ones in the first."""
+    monkeypatch.setattr(Chains, "_records", lambda chains, device: True)
+    model = make(small_model, MaximumLikelihood())
+    model.chains.recorder = Recorder(tape)
+    monkeypatch.setattr(model, "validation_step", lambda batch, batch_idx: None)
+    assert train(tmp_path, model, Cost())["cost/recorded"].tolist() == [0.5, 1.0, 1.0]
+
+
+def test_the_matrix_rate_is_that_of_a_product_in_the_precision_of_convolutions():
+    """Another product takes as long, within a factor of three; no trace is left in the random numbers of torch."""
+    state = torch.random.get_rng_state()
+    rate = matrix_rate(torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert matrix_rate(torch.device("cpu")) > 0
+    assert torch.equal(state, torch.random.get_rng_state())
+    a = torch.randn(700, 700)
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - began)
+    assert 1 / 3 < rate * min(seconds) / (2 * 700**3) < 3
 
 
 class Traces(ThermodynamicIntegration):
@@ -191,9 +237,11 @@ def test_the_closing_line_is_what_was_spent():
     cost = Cost()
     seconds = {"loading": 1.18, "sampling": 83.78, "backward": 10.62, "optimizer": 17.7, "rest": 4.72, "measuring": 6.5}
     cost._fit, cost._memory = Spent(2000, 150_000, 625_400_000_000, Counter(seconds)), 6e8
+    cost._matrix_rate, cost._processes = 26.5e9, 2
     assert cost.summary() == (
-        "2,000 steps in 118 s: 16.9 steps/s, 1,271 images/s, 5.30 GFLOP/s; sampling 71 %, optimizer 15 %, "
-        "backward 9 %, rest 4 %, loading 1 %; 6.50 s more of measuring; peak memory 600 MB"
+        "2,000 steps in 118 s: 16.9 steps/s, 1,271 images/s, 5.30 GFLOP/s, 10 % of the rate of large matrix products; "
+        "sampling 71 %, optimizer 15 %, backward 9 %, rest 4 %, loading 1 %; 6.50 s more of measuring; "
+        "peak memory 600 MB"
     )
 
 

@@ -58,7 +58,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 def repeatable(run: Path) -> pd.DataFrame:
     """metrics.csv as text, without what a clock or the process told; operations are counted, and stay."""
     table = pd.read_csv(run / "metrics.csv", dtype=str)
-    return table.loc[:, ~table.columns.str.contains("^cost/(?:seconds|.*_per_second$|peak_memory$)")]
+    return table.loc[:, ~table.columns.str.contains("^cost/(?:seconds|.*_per_second$|of_matrix_rate$|peak_memory$)")]
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
@@ -114,7 +114,8 @@ def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
         *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "val/evidence", "val/reconstruction_error"),
         *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),
         *(f"cost/{name}" for name in ("flops", "flops_per_step", "flops_per_second", "images_per_second")),
-        *("cost/seconds", "cost/seconds_measuring", "cost/peak_memory"),
+        *(f"cost/{name}" for name in ("seconds", "seconds_measuring", "seconds_per_step", "seconds_first_step")),
+        *(f"cost/{name}" for name in ("of_matrix_rate", "recorded", "peak_memory")),
         *(f"cost/seconds/{phase}" for phase in ("loading", "sampling", "backward", "optimizer", "rest")),
     }
 
@@ -156,7 +157,9 @@ def assert_same(pair: Pair) -> None:
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
         torch.testing.assert_close(parts[key], whole[key], rtol=0, atol=0)
     tables = [repeatable(run) for run in (pair.parts, pair.whole)]
-    assert {"cost/flops", "cost/flops_per_step"} == {name for name in tables[0] if name.startswith("cost/")}
+    assert {"cost/flops", "cost/flops_per_step", "cost/recorded"} == {
+        name for name in tables[0] if name.startswith("cost/")
+    }
     pd.testing.assert_frame_equal(*tables)
     for name in ("samples", "reconstructions", "integrand"):
         pictures = [(run / name / "epoch-0004.png").read_bytes() for run in (pair.whole, pair.parts)]

@@ -1,6 +1,7 @@
 """The cost of training: operations, time by phase and memory."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +17,7 @@ from torch import Tensor
 from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
 from thermoebm.gradients.draws import draw_gradient
 from thermoebm.modules import LatentEBM
-from thermoebm.runtime.cost import Flops, peak_memory
+from thermoebm.runtime.cost import Flops, matrix_rate, peak_memory
 from thermoebm.runtime.units import scaled, short
 
 
@@ -58,9 +59,13 @@ class Cost(pl.Callback):
         cost/seconds                training time, without callbacks and validation
         cost/seconds/PHASE          its parts: ``loading``, ``sampling``, ``backward``, ``optimizer``, ``rest``
         cost/seconds_measuring      time of callbacks and validation since the previous epoch was logged
+        cost/seconds_first_step     from the set-up of this fit to the end of its first step; in its first epoch only
+        cost/seconds_per_step       training time of a step, averaged over the epoch without this first step
+        cost/of_matrix_rate         the rate of these steps as a share of that of large matrix products on this machine
+        cost/recorded               share of the epoch's chains that were replayed as CUDA graphs
         cost/peak_memory            bytes so far, of the largest process: :func:`thermoebm.runtime.cost.peak_memory`
 
-    In the first epoch, ``sampling`` includes the compilation of the Langevin steps.
+    The first step compiles the Langevin steps: it belongs to ``cost/seconds`` and ``cost/seconds/sampling``.
 
     Operations are counted by running one extra step of each kind outside training, whose time counts as ``measuring``.
     A resumed run counts its earlier steps with its present settings: its ``cost/flops`` is that of an uninterrupted
@@ -69,16 +74,26 @@ class Cost(pl.Callback):
 
     def __init__(self) -> None:
         self._phases: Phases | None = None
+        self._began = math.nan
         self._restart()
 
     def _restart(self) -> None:
         self._flops: dict[bool, int] = {}  # of a step, by whether it computes the whole ladder
         self._earlier = 0  # flops of the steps before the first of this fit
+        self._first: Spent | None = None  # of the first step, until its epoch ends
         self._epoch, self._fit = Spent(), Spent()
-        self._memory = math.nan
+        self._memory = self._matrix_rate = math.nan
+        self._processes = 1
+        self._chains = (0, 0)  # calls and replays before this epoch
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._began = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
+        self._processes = trainer.world_size
+        with trainer.precision_plugin.train_step_context():
+            self._matrix_rate = matrix_rate(pl_module.device)
         self._phases = Phases(trainer.profiler, pl_module.device)  # type: ignore[attr-defined]
         trainer.profiler = self._phases  # type: ignore[attr-defined]
 
@@ -96,16 +111,28 @@ class Cost(pl.Callback):
                 trainer.strategy.barrier()  # else the others would wait in the gradients' all-reduce, which is training
             return processes * self._flops[kind]
 
-        if not (self._fit.steps or self._epoch.steps):
+        if not (self._fit.steps or self._first or self._epoch.steps):
             self._earlier = sum(map(flops, range(step)))
         self._epoch += Spent(1, processes * len(batch), flops(step))
 
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if not (self._fit.steps or self._first):
+            self._first, self._epoch = self._epoch, Spent()
+            self._first.seconds.update(self._take(trainer, pl_module))
+            pl_module.log("cost/seconds_first_step", time.perf_counter() - self._began, on_step=False, on_epoch=True)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._epoch.steps:  # a resumed run repeats the end of its finished epoch
+        first, self._first = self._first, None
+        if not (first or self._epoch.steps):  # a resumed run repeats the end of its finished epoch
             return
-        epoch, self._epoch = self._epoch, Spent()
-        epoch.seconds.update(self._take(trainer, pl_module))
+        later, epoch, self._epoch = self._epoch, Spent(), Spent()
+        later.seconds.update(self._take(trainer, pl_module))
+        for part in (first, later) if first else (later,):
+            epoch += part
+        if not later.steps:
+            later = epoch
         self._fit += epoch
+        rate = later.flops / later.training
         scalars = {
             "flops_per_step": epoch.flops / epoch.steps,
             "flops": float(self._earlier + self._fit.flops),
@@ -114,6 +141,9 @@ class Cost(pl.Callback):
             "seconds": epoch.training,
             **{f"seconds/{phase}": epoch.seconds[phase] for phase in TRAINING},
             "seconds_measuring": epoch.seconds[MEASURING],
+            "seconds_per_step": later.training / later.steps,
+            "of_matrix_rate": rate / (self._processes * self._matrix_rate),
+            "recorded": self._recorded(pl_module),
         }
         pl_module.log_dict({f"cost/{name}": value for name, value in scalars.items()}, sync_dist=True)
         self._memory = peak_memory(pl_module.device)
@@ -134,6 +164,12 @@ class Cost(pl.Callback):
         mean = trainer.strategy.reduce(torch.tensor(list(seconds.values()), device=module.device), reduce_op="mean")
         return dict(zip(seconds, mean.tolist(), strict=True))
 
+    def _recorded(self, module: pl.LightningModule) -> float:
+        assert isinstance(module, LatentEBM)
+        before, recorder = self._chains, module.chains.recorder
+        self._chains = recorder.calls, recorder.replays
+        return (recorder.replays - before[1]) / max(recorder.calls - before[0], 1)
+
     def _remove(self, trainer: pl.Trainer) -> None:
         if self._phases is not None:
             trainer.profiler = self._phases.inner  # type: ignore[attr-defined]
@@ -144,10 +180,12 @@ class Cost(pl.Callback):
         fit, seconds = self._fit, self._fit.training
         if not fit.steps:
             return ""
+        of_limit = fit.flops / seconds / (self._processes * self._matrix_rate)
         shares = sorted(((fit.seconds[phase] / seconds, phase) for phase in TRAINING), reverse=True)
         return (
             f"{fit.steps:,} steps in {short(seconds)} s: {short(fit.steps / seconds)} steps/s, "
-            f"{short(fit.images / seconds)} images/s, {scaled(fit.flops / seconds)}FLOP/s; "
+            f"{short(fit.images / seconds)} images/s, {scaled(fit.flops / seconds)}FLOP/s, {100 * of_limit:.0f} % of "
+            "the rate of large matrix products; "
             f"{', '.join(f'{phase} {100 * share:.0f} %' for share, phase in shares)}; "
             f"{short(fit.seconds[MEASURING])} s more of measuring; peak memory {scaled(self._memory)}B"
         )
@@ -161,8 +199,8 @@ def count_flops(
 ) -> int:
     """Nominal operations of a training step of this process, counted by running its loss and gradient uncompiled.
 
-    Operations in loops and of recomputed activations count each time they run. Nothing is changed, including
-    parameters, their ``.grad``, buffers and random states.
+    It runs with chains of one and two steps. Operations in loops and of recomputed activations count each time they
+    run. Nothing is changed, including parameters, their ``.grad``, buffers and random states.
 
     Args:
         model: The model, in training mode.
@@ -171,8 +209,31 @@ def count_flops(
         context: Entered around the loss, for instance autocast.
     """
     on_cuda = model.device.type == "cuda"
-    with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
-        draw_gradient(partial(model.loss, step=step), model, x, model.stream("cost"), context)
+
+    def counted() -> int:
+        with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
+            draw_gradient(partial(model.loss, step=step), model, x, model.stream("cost"), context)
+        return flops.total
+
+    total = of_whole_chains(model, counted)
     if on_cuda:  # uncompiled steps may take more memory than training does
         torch.cuda.reset_peak_memory_stats(model.device)
-    return flops.total
+    return total
+
+
+def of_whole_chains(model: LatentEBM, count: Callable[[], int]) -> int:
+    """The count at the model's chain lengths, extrapolated from chains of one and two steps: it is linear in both."""
+    kernels = (model.prior_sampler, model.posterior_sampler)
+    lengths = [kernel.num_steps for kernel in kernels]
+    try:
+        for kernel in kernels:
+            kernel.num_steps = 1
+        total = one = count()
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = 2
+            total += (length - 1) * (count() - one)
+            kernel.num_steps = 1
+    finally:
+        for kernel, length in zip(kernels, lengths, strict=True):
+            kernel.num_steps = length
+    return total

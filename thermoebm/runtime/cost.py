@@ -1,13 +1,15 @@
 """Operation counts and peak memory, and the choices of threads, precision and compilation."""
 
+import contextlib
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -70,6 +72,48 @@ def peak_memory(device: torch.device) -> float:
 
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else 1024 * largest  # bytes there, kibibytes elsewhere
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations a second of a large matrix product on this machine now: of the fastest of four, a tenth of a second.
+
+    It is computed as convolutions are: in the data type of autocast if it is on, else in float32, on CUDA as TF32 if
+    cuDNN may.
+    """
+    on_cuda = device.type == "cuda"
+    autocast = torch.is_autocast_enabled(device.type)
+    side, dtype = 8192 if on_cuda else 1024, torch.get_autocast_dtype(device.type) if autocast else torch.float32
+    rng = torch.Generator(device).manual_seed(0)  # ones would take less power, and be faster than what is computed
+    a = torch.randn(side, side, generator=rng, device=device).to(dtype)
+    out, seconds = torch.empty_like(a), []
+    with _tf32_as_in_convolutions() if on_cuda else contextlib.nullcontext():
+        for _ in range(5):  # the first one starts threads or allocates
+            _wait(device)
+            began = time.perf_counter()
+            torch.mm(a, a, out=out)
+            _wait(device)
+            seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / min(seconds[1:])
+
+
+@contextlib.contextmanager
+def _tf32_as_in_convolutions() -> Iterator[None]:
+    matmul, cudnn = cast(Any, torch.backends.cuda.matmul), cast(Any, torch.backends.cudnn)
+    if hasattr(matmul, "fp32_precision"):  # from torch 2.9
+        name, wanted = "fp32_precision", cudnn.conv.fp32_precision
+    else:
+        name, wanted = "allow_tf32", cudnn.allow_tf32
+    before = getattr(matmul, name)
+    setattr(matmul, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def forward_flops(network: OfLatents) -> int:

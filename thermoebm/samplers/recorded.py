@@ -40,7 +40,7 @@ class Recorder:
     also by pickling, begins without recordings.
 
     Attributes:
-        calls, replays: Number of calls so far, and of those that were replayed.
+        calls, replays: Number of calls so far outside such modes, and of those that were replayed.
     """
 
     def __init__(self, capture: Capture = cuda_graph) -> None:
@@ -61,9 +61,10 @@ class Recorder:
             arguments: Tensors on one device.
             reads: All else that the output depends on: modules, tensors, objects whose fields count, values.
         """
+        if torch._C._len_torch_dispatch_stack() > 0:
+            return function(*arguments)
         self.calls += 1
-        watched = torch._C._len_torch_dispatch_stack() > 0
-        if watched or not self._works or _distributed():
+        if not self._works or _distributed():
             return function(*arguments)
         key = _state(arguments), _fingerprint(tuple(reads))
         seen, recording = key in self._recordings, self._recordings.pop(key, None)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from thermoebm.callbacks.cost import count_flops
+from thermoebm.callbacks.cost import count_flops, of_whole_chains
 from thermoebm.gradients.draws import draw_gradient
 from thermoebm.modules import LatentEBM
 from thermoebm.runs.settings import settings
@@ -118,9 +118,9 @@ def _count(model: LatentEBM) -> PerImage:
     x = torch.zeros(_COUNTED, *model.generator.image_shape)
     rng = model.stream("plan")
     kinds = {model.objective.whole_ladder(step): step for step in (1, 0)}
-    steps = {kind: _in_chain_steps(model, partial(count_flops, model, x, step)) for kind, step in kinds.items()}
+    steps = {kind: count_flops(model, x, step) for kind, step in kinds.items()}
 
-    def counted(compute: Callable[[], object]) -> float:
+    def counted(compute: Callable[[], object]) -> int:
         with isolate_rng(), torch.compiler.set_stance("force_eager"), Flops() as flops:
             compute()
         return flops.total
@@ -130,27 +130,9 @@ def _count(model: LatentEBM) -> PerImage:
         lambda: model.ladder(x, model.evidence_schedule, rng),
         lambda: model.generate(_COUNTED, rng),
     )
-    plain, whole = steps.get(False, steps.get(True, 0.0)), steps.get(True, 0.0)
-    counts = [plain, whole, *(_in_chain_steps(model, partial(counted, compute)) for compute in others)]
+    plain, whole = steps.get(False, steps.get(True, 0)), steps.get(True, 0)
+    counts = [plain, whole, *(of_whole_chains(model, partial(counted, compute)) for compute in others)]
     return PerImage(*(count / _COUNTED for count in counts))
-
-
-def _in_chain_steps(model: LatentEBM, count: Callable[[], float]) -> float:
-    """The count at the model's chain lengths, extrapolated from chains of one and two steps: it is linear in both."""
-    kernels = (model.prior_sampler, model.posterior_sampler)
-    lengths = [kernel.num_steps for kernel in kernels]
-    try:
-        for kernel in kernels:
-            kernel.num_steps = 1
-        total = one = count()
-        for kernel, length in zip(kernels, lengths, strict=True):
-            kernel.num_steps = 2
-            total += (length - 1) * (count() - one)
-            kernel.num_steps = 1
-    finally:
-        for kernel, length in zip(kernels, lengths, strict=True):
-            kernel.num_steps = length
-    return total
 
 
 def _times(epochs: int, measurement: dict[str, Any]) -> int:
