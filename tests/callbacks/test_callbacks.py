@@ -1,7 +1,6 @@
 """Alarms sound when they should and not otherwise; pictures show what they say."""
 
 import math
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,42 +16,15 @@ from torch import Tensor
 from thermoebm.callbacks import (
     EnergyAlarm,
     IntegrandPlot,
-    Progress,
     ReconstructionGrid,
     SampleGrid,
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
-from thermoebm.data import Digits
-from thermoebm.modules import LatentEBM
 from thermoebm.networks import Energy
 from thermoebm.objectives import MaximumLikelihood, Objective, Output, ThermodynamicIntegration
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
-
-
-@pytest.fixture
-def fit(tmp_path):
-    """Trains a model for two batches an epoch with one callback; warnings are errors unless a test expects them."""
-
-    def fit(model: LatentEBM, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            devices=1,
-            logger=pl.loggers.TensorBoardLogger(tmp_path, name="", version=""),
-            callbacks=[callback],
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            limit_train_batches=2,
-            limit_val_batches=1,
-            log_every_n_steps=1,
-            **({"max_epochs": 1, "num_sanity_val_steps": 0} | arguments),
-        )
-        trainer.fit(model, datamodule=Digits(batch_size=20))
-        return trainer
-
-    return fit
-
 
 # Alarms
 
@@ -245,12 +217,3 @@ def test_integrand_is_drawn_at_the_temperatures_of_the_objective_if_it_has_any(s
 def test_intervals_below_one_are_refused(make):
     with pytest.raises(ValueError, match=f"{make.__name__}: every_n_epochs is -1; it must not be negative"):
         make(every_n_epochs=-1)
-
-
-def test_progress_ends_with_all_steps_and_the_last_loss(small_model, fit, capsys):
-    """And a loss that is the one logged."""
-    trainer = fit(small_model(), Progress(), max_epochs=2)
-    last = re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
-    assert " 4/4 " in last
-    (loss,) = re.findall(r"loss=([-\d.e+]+)", last)
-    assert float(loss) == pytest.approx(trainer.callback_metrics["train/loss"].item(), rel=1e-3)

@@ -11,7 +11,6 @@ from tests.oracle import DTYPE, LinearGaussian
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, PowerPosterior, TiltedPrior
 from thermoebm.networks import ConvGenerator, EnergyMLP
 from thermoebm.samplers import ULA, run
-from thermoebm.samplers import base as base_module
 from thermoebm.samplers.ula import ULAInfo, ULAState
 
 CHAINS = 100_000
@@ -134,64 +133,6 @@ def test_the_memory_of_a_differentiable_chain_does_not_hold_activations():
         chain()
         held[steps] = peak(lambda chain=chain, ends=ends: ends.append(chain()), torch.device("cpu"))
     assert held[12] - held[4] <= 8 * 4 * noise[0].nbytes
-
-
-def test_compiled_equals_eager():
-    oracle = LinearGaussian()
-    start, noise = torch.zeros(9, 3, dtype=DTYPE), torch.randn(10, 9, 3, dtype=DTYPE)
-    density = oracle.power_posterior(0.5, 9)
-    eager, _ = run(ULA(0.02, 10), density, start, noise)
-    compiled, _ = run(ULA(0.02, 10), density, start, noise, block=5)
-    torch.testing.assert_close(compiled.z, eager.z, rtol=0, atol=1e-10)
-
-
-def test_chains_within_a_distributed_step_are_compiled_as_elsewhere(tmp_path):
-    """The compiler would split them at the buckets of gradients, and here fail on buckets so small: with a warning."""
-    oracle = LinearGaussian()
-    start, noise, density = (
-        torch.zeros(9, 3, dtype=DTYPE),
-        torch.randn(4, 9, 3, dtype=DTYPE),
-        oracle.power_posterior(0.5, 9),
-    )
-
-    class Step(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.energy, self.generator = oracle.energy, oracle.generator
-
-        def forward(self, block):
-            return run(ULA(0.02, 4), density, start, noise, block=block)[0].z
-
-    torch.compiler.reset()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        step = torch.nn.parallel.DistributedDataParallel(Step(), bucket_cap_mb=1e-3)
-        torch.testing.assert_close(step(2), step(None), rtol=0, atol=1e-10)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_a_failing_compiler_costs_a_warning_and_nothing_else(monkeypatch):
-    """What has failed is not tried again."""
-    tried = []
-
-    def broken(*args):
-        tried.append("compiled")
-        raise RuntimeError("no compiler here\nand a long story")
-
-    steps = base_module._CompiledSteps()
-    steps.compiled = broken
-    monkeypatch.setattr(base_module._CompiledSteps, "instance", steps)
-    start, noise = torch.zeros(2, 3), torch.randn(5, 2, 3)
-    chain = partial(run, ULA(0.1, 5), GaussianPrior(), start, noise)
-    expected = chain()[0].z
-    with pytest.warns(
-        UserWarning, match=r"torch.compile failed \(no compiler here\): sampling goes on uncompiled"
-    ) as told:
-        torch.testing.assert_close(chain(block=1)[0].z, expected)
-    assert len(told) == 1
-    chain(block=1)  # a warning would be an error here
-    assert tried == ["compiled"]
 
 
 @pytest.mark.parametrize(

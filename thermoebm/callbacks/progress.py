@@ -2,22 +2,28 @@
 
 import math
 import sys
+import time
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from thermoebm.samplers import compilations
+
 
 class Progress(ProgressBar):
     """Shows the completed and total steps, the time left, and the last loss.
 
-    If the output is not a terminal, the bar is redrawn only every ten seconds.
+    The time left is that of the steps since the last one that compiled something, which includes what was measured
+    between them. If the output is not a terminal, the bar is redrawn only every ten seconds.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._bar: tqdm | None = None
         self._enabled = True
+        self._since = 0, 0.0  # completed steps and time, when steps began to take what they take
+        self._compiled = -1
 
     def disable(self) -> None:
         self._enabled = False
@@ -31,7 +37,8 @@ class Progress(ProgressBar):
         moving = sys.stderr.isatty()
         steps = trainer.estimated_stepping_batches
         endless = math.isinf(steps)
-        of_all = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
+        of_all = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._compiled = -1
         self._bar = tqdm(
             total=None if endless else int(steps),
             initial=trainer.global_step,
@@ -46,13 +53,24 @@ class Progress(ProgressBar):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         if self._bar is None:
             return
+        if compilations() != self._compiled:
+            self._compiled, self._since = compilations(), (self._bar.n + 1, time.monotonic())
         last = self._bar.n + 1 == self._bar.total
         if self._bar.update() or last:  # reads scalars, which waits for the device, only when the bar is redrawn
             metrics = trainer.progress_bar_metrics
-            shown = {
-                k.removeprefix("train/"): f"{v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
-            }
-            self._bar.set_postfix(shown, refresh=False)  # the closing redraw shows the last one
+            shown = [
+                f"{k.removeprefix('train/')}={v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
+            ]
+            self._bar.set_postfix_str(", ".join([*self._left(), *shown]), refresh=False)
+
+    def _left(self) -> list[str]:
+        """The time left, where it can be told."""
+        assert self._bar is not None
+        done, began = self._since
+        if self._bar.total is None or self._bar.n <= done:
+            return []
+        seconds = (time.monotonic() - began) / (self._bar.n - done) * (self._bar.total - self._bar.n)
+        return [f"{tqdm.format_interval(seconds)} left"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()

@@ -52,13 +52,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         if name in ("plan", "run"):
             command.add_argument("--jobs", type=int, help="runs at a time (default: one per GPU, or by cores)")
             command.add_argument("--threads", type=int, help="CPU threads of a run (default: cores shared equally)")
+            command.add_argument("--runs-per-gpu", type=int, default=1, help="runs that share a GPU (default: 1)")
     return parser.parse_args(arguments)
 
 
 def _plan(study: Any, output: Path, options: argparse.Namespace) -> None:
     from thermoebm.study.running import plan
 
-    for line in plan.plan(study, output, options.jobs, options.threads, options.importing):
+    for line in plan.plan(study, output, options.jobs, options.threads, options.runs_per_gpu):
         say(line)
 
 
@@ -68,7 +69,8 @@ def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
     from thermoebm.study.running.board import Board
     from thermoebm.study.running.launch import Launcher
 
-    executor = executors.choose(options.executor, options.jobs, options.threads, options.address, options.gpus)
+    where = options.executor, options.jobs, options.threads, options.runs_per_gpu, options.address, options.gpus
+    executor = executors.choose(*where)
     for sentence in prepare.difference(study, output):
         say(sentence)
     prepare.prepare(study, output)

@@ -112,6 +112,8 @@ class CLI(LightningCLI):
         trainer_config = self._get(self.config_init, "trainer")
         if trainer_config["precision"] is None:
             trainer_config["precision"] = choose_precision(trainer_config["accelerator"])
+        if trainer_config["num_sanity_val_steps"] is None:  # faults are found before; it would only come before a step
+            trainer_config["num_sanity_val_steps"] = 0
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
         if self.subcommand == "fit":
             name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))

@@ -17,7 +17,7 @@ from thermoebm.samplers import Kernel, Recorder, run
 
 # Steps in one compiled function on a CPU. On digits, one function of five steps takes 0.6 (prior) and 0.9 (posterior)
 # of the time of five functions of one step. Functions of ten steps are hardly faster and take twice as long to compile.
-BLOCK = 5
+BLOCK = 3
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
 # side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
 LATENTS = 400

@@ -8,10 +8,16 @@ from typing import NoReturn
 
 
 def say(message: str) -> None:
-    """Prints one line, in the process of rank 0 only."""
+    """Prints one line, in the process of rank 0 only; a progress bar steps aside for it."""
     from lightning.pytorch.utilities import rank_zero_only  # seconds, which --help and a fault do without
+    from tqdm import tqdm
 
-    rank_zero_only(print)(message, flush=True)
+    @rank_zero_only
+    def write() -> None:
+        tqdm.write(message)
+        sys.stdout.flush()
+
+    write()
 
 
 def tensorboard_command(logdir: Path) -> str:

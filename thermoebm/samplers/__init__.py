@@ -4,8 +4,8 @@ A kernel is a pure function of state and noise; only the loop handles compilatio
 differentiation, and only the recorder CUDA graphs.
 """
 
-from thermoebm.samplers.base import Kernel, run
+from thermoebm.samplers.base import Kernel, compilations, run
 from thermoebm.samplers.recorded import Recorder
 from thermoebm.samplers.ula import ULA
 
-__all__ = ["ULA", "Kernel", "Recorder", "run"]
+__all__ = ["ULA", "Kernel", "Recorder", "compilations", "run"]

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density
+from thermoebm.runtime.signals import ended_at_once
+from thermoebm.runtime.terminal import say
 from thermoebm.samplers.recompute import recomputed
 
 
@@ -118,6 +120,11 @@ def _steps(kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple
     return state, info
 
 
+def compilations() -> int:
+    """Number of functions that this process has compiled so far: a step that raises it took longer than others will."""
+    return len(_CompiledSteps.instance.shapes)
+
+
 class _CompiledSteps:
     """``_steps`` compiled for static shapes. Once compilation has failed in this process it is not tried again."""
 
@@ -125,10 +132,25 @@ class _CompiledSteps:
 
     def __init__(self) -> None:
         self.compiled: Any = torch.compile(_steps, dynamic=False)
+        self.shapes: set[Any] = set()
 
-    def __call__(self, *args: Any) -> tuple[Any, Any]:
+    def __call__(self, kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
         if self.compiled is None:
-            return _steps(*args)
+            return _steps(kernel, density, state, noise)
+        autocast = torch.is_autocast_enabled(noise.device.type)
+        shape = type(kernel), type(density), noise.shape, noise.dtype, noise.device, autocast
+        if shape in self.shapes:
+            return self._run(kernel, density, state, noise)
+        self.shapes.add(shape)
+        latents = "x".join(map(str, noise.shape[1:]))
+        say(
+            f"Compiling {len(noise)} {type(kernel).__name__} step{'s'[: len(noise) > 1]} on the "
+            f"{type(density).__name__} for {latents}: about ten seconds, fewer where torch's cache has them."
+        )
+        with ended_at_once():
+            return self._run(kernel, density, state, noise)
+
+    def _run(self, *args: Any) -> tuple[Any, Any]:
         try:
             result: tuple[Any, Any] = self.compiled(*args)
         except torch.OutOfMemoryError:

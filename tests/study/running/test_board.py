@@ -1,8 +1,7 @@
-"""What is shown of a study, and the places where its runs go."""
+"""What is shown of a study."""
 
 import io
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import pytest
 
 from tests.study import fake as study_fake
 from tests.study.fake import EPOCHS
-from tests.study.launched import places, wait_for
-from thermoebm.study.planning.definitions import Run, StudyError
+from tests.study.launched import places
+from thermoebm.study.planning.definitions import Run
 from thermoebm.study.running import folder
 from thermoebm.study.running.board import Board, status
-from thermoebm.study.running.executors import Local
 
 
 @pytest.fixture(autouse=True)
@@ -119,40 +117,6 @@ def test_status_counts_by_cell_and_names_what_failed(tmp_path):
     assert lines[2].split() == ["all", "1", "0", "2", "1"]
     assert "cell, seed 1: the energy ran away." in lines
     assert any(line.startswith("cell, seed 2: ") and "DONE is damaged; move" in line for line in lines)
-
-
-# Places
-
-
-def test_cores_are_divided_and_never_shared_by_more_threads_than_there_are(monkeypatch):
-    monkeypatch.setattr("thermoebm.study.running.executors.cores", lambda: 8)
-    assert [(e.slots, e.threads) for e in (Local(), Local(jobs=2), Local(threads=4), Local(3, 5))] == [
-        (8, 1),
-        (2, 4),
-        (2, 4),
-        (3, 5),
-    ]
-    for jobs, threads in ((0, None), (None, 0), (-1, None)):
-        with pytest.raises(StudyError, match="must be at least 1"):
-            Local(jobs, threads)
-
-
-def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("thermoebm.study.running.executors._gpus", lambda: ["3", "5"])
-    monkeypatch.setattr("thermoebm.study.running.executors.cores", lambda: 8)
-    program = (sys.executable, "-c", "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.2)")
-    executor = Local(program=program)
-    assert (executor.slots, executor.threads) == (2, 4)
-    handles = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        handles.append(executor.start(tmp_path / name))
-    wait_for(lambda: executor.poll(handles[0]) is not None)
-    (tmp_path / "c").mkdir()
-    third = executor.start(tmp_path / "c")
-    wait_for(lambda: executor.poll(third) is not None)
-    assert [(tmp_path / name / "log.txt").read_text().strip() for name in "abc"] == ["3", "5", "3"]
-    executor.close()
 
 
 def test_markers_are_whole_or_absent(tmp_path, monkeypatch):

@@ -8,59 +8,70 @@ import time
 from pathlib import Path
 
 from thermoebm.study.planning.definitions import StudyError
-from thermoebm.study.running.workers import WORKER, Executor, command, cores, environment
+from thermoebm.study.running.workers import WORKER, Executor, Sharing, command, cores, environment
 
 # Seconds that a worker has to end by itself after SIGTERM, before SIGKILL.
 _PATIENCE = 10
 
 
 class Local:
-    """Runs workers on this machine, a fixed number at a time.
+    """Runs workers on this machine, a limited number at a time.
 
     Args:
-        jobs: The number of workers at a time; None: one for each GPU, or without GPUs the cores divided by ``threads``.
+        jobs: The most workers at a time; None: ``runs_per_gpu`` for each GPU, or without GPUs the cores divided by
+            ``threads``.
         threads: CPU threads of each worker; None: the cores divided among the workers.
+        runs_per_gpu: Workers that share a GPU, see :class:`thermoebm.study.running.workers.Sharing`.
         program: The command that executes a run.
 
     Raises:
-        StudyError: If a number is below 1.
+        StudyError: If a number is below 1, or a GPU is to be shared where there is none.
     """
 
-    def __init__(self, jobs: int | None = None, threads: int | None = None, program: tuple[str, ...] = WORKER) -> None:
+    def __init__(
+        self,
+        jobs: int | None = None,
+        threads: int | None = None,
+        runs_per_gpu: int = 1,
+        program: tuple[str, ...] = WORKER,
+    ) -> None:
         if min(jobs or 1, threads or 1) < 1 or 0 in (jobs, threads):
             raise StudyError(f"--jobs is {jobs} and --threads {threads}; both must be at least 1.")
-        gpus = _gpus()
-        self.slots = jobs or len(gpus) or max(1, cores() // (threads or 1))
-        self.threads = threads or max(1, cores() // self.slots)
+        self._gpus = gpus()
+        if runs_per_gpu > 1 and not self._gpus:
+            raise StudyError(f"--runs-per-gpu is {runs_per_gpu}, and there is no GPU here; leave it out.")
+        self.sharing = Sharing(runs_per_gpu, gpu_memory() if runs_per_gpu > 1 else None)
+        self._jobs = jobs or len(self._gpus) * runs_per_gpu or max(1, cores() // (threads or 1))
+        self.threads = threads or max(1, cores() // self._jobs)
         self.program = program
-        self._free = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(self.slots)]
-        self._running: dict[subprocess.Popen[bytes], dict[str, str]] = {}
+        self._running: dict[subprocess.Popen[bytes], str | None] = {}  # with the GPU of each
 
     def __str__(self) -> str:
-        return f"{self.slots} at a time, {self.threads} thread(s) each"
+        return f"{self._jobs} at a time, {self.threads} thread(s) each"
+
+    @property
+    def slots(self) -> int:
+        return min(self._jobs, len(self._gpus) * self.sharing.runs) if self.sharing.asked > 1 else self._jobs
 
     def start(self, run: Path) -> subprocess.Popen[bytes]:
-        slot = self._free.pop(0)
-        try:
-            with (run / "log.txt").open("ab") as log:
-                worker = subprocess.Popen(
-                    command(self.program, run, self.threads),
-                    env=environment(self.threads, **slot),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C reaches only the launcher, which ends the workers
-                )
-        except OSError:
-            self._free.append(slot)
-            raise
-        self._running[worker] = slot
+        taken = list(self._running.values())
+        gpu = min(self._gpus, key=taken.count, default=None)
+        with (run / "log.txt").open("ab") as log:
+            worker = subprocess.Popen(
+                command(self.program, run, self.threads),
+                env=environment(self.threads, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches only the launcher, which ends the workers
+            )
+        self._running[worker] = gpu
         return worker
 
     def poll(self, handle: subprocess.Popen[bytes]) -> int | None:
         status = handle.poll()
         if status is not None:
-            self._free.append(self._running.pop(handle))
+            del self._running[handle]
         return status
 
     def close(self) -> None:
@@ -80,7 +91,15 @@ def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(worker.pid, number)
 
 
-def _gpus() -> list[str]:
+def gpu_memory() -> int | None:
+    """Bytes of the smallest GPU that this process may use; None without one."""
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    return min((torch.cuda.get_device_properties(device).total_memory for device in devices), default=None)
+
+
+def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named == "":
@@ -92,11 +111,16 @@ def _gpus() -> list[str]:
 
 
 def choose(
-    name: str, jobs: int | None, threads: int | None, address: str | None = None, gpus: float | None = None
+    name: str,
+    jobs: int | None,
+    threads: int | None,
+    runs_per_gpu: int = 1,
+    address: str | None = None,
+    gpus: float | None = None,
 ) -> Executor:
     """The executor of this name, ``local`` or ``ray``."""
     if name == "local":
-        return Local(jobs, threads)
+        return Local(jobs, threads, runs_per_gpu)
     from thermoebm.study.running.ray_executor import Ray
 
-    return Ray(jobs, threads, address, gpus)
+    return Ray(jobs, threads, address, gpus, runs_per_gpu, gpu_memory())

@@ -138,14 +138,30 @@ def last_checkpoint(run: Path) -> Path | None:
 
 def epochs_done(run: Path) -> int:
     """The epoch, counted from 0, in the last line of the newest training folder's metrics.csv; 0 if there is none."""
+    return int(next(_logged(run, "epoch"), 0))
+
+
+def peak_memory(run: Path) -> float | None:
+    """The peak memory in bytes that the run logged last; None if it has logged none yet."""
+    return next(_logged(run, "cost/peak_memory"), None)
+
+
+def _logged(run: Path, column: str) -> Iterator[float]:
+    """The numbers in a column of the newest training folder's metrics.csv, from the end; only the last lines are read.
+
+    Damaged lines, as a crash may leave, have none.
+    """
     place = trained(run, "metrics.csv")
     if place is None:
-        return 0
-    table = place / "metrics.csv"
-    with contextlib.suppress(OSError, ValueError, IndexError), table.open("rb") as file:
-        file.seek(max(0, table.stat().st_size - 20_000))
-        return int(file.read().decode(errors="replace").rstrip().split("\n")[-1].split(",")[1])
-    return 0
+        return
+    with contextlib.suppress(OSError), (place / "metrics.csv").open("rb") as file:
+        names = file.readline().decode(errors="replace").strip().split(",")
+        if column not in names:
+            return
+        file.seek(max(file.tell(), file.seek(0, 2) - 100_000))
+        for line in reversed(file.read().decode(errors="replace").splitlines()):
+            with contextlib.suppress(ValueError, IndexError):
+                yield float(line.split(",")[names.index(column)])
 
 
 def reason(run: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from thermoebm.runtime.terminal import say
 from thermoebm.study.planning.definitions import Run, Study
 from thermoebm.study.running import folder
 from thermoebm.study.running.board import Board
@@ -37,6 +38,7 @@ class Launcher:
         self._running: dict[Run, Any] = {}
         self._failures: Counter[Run] = Counter()
         self._stopped_by = 0
+        self._seen = -_LOOK_AGAIN  # time of the last look at the runs' memory
 
     def run(self) -> int:
         """Returns the exit status: 0 if all is done, 1 if some failed, 128 + the number of a signal that stopped it."""
@@ -44,6 +46,7 @@ class Launcher:
             try:
                 while (self._waiting or self._running) and not self._stopped_by:
                     self._look()
+                    self._see_memory()
                     self._start()
                     self.board.show()
                     if self._running or self._waiting:
@@ -107,6 +110,18 @@ class Launcher:
                     self._failures[run] += 1
                     self.board.again(run, folder.reason(place))
                     self._waiting.append((0.0, run))
+
+    def _see_memory(self) -> None:
+        """Tells an executor whose runs are to share a GPU what they take: from the first epoch of each on."""
+        if self.executor.sharing.asked == 1 or time.monotonic() < self._seen + _LOOK_AGAIN:
+            return
+        self._seen = time.monotonic()
+        peaks = [folder.peak_memory(self.output / "runs" / run.hash) for run in self.study.runs]
+        if known := [peak for peak in peaks if peak]:
+            sentence = self.executor.sharing.see(max(known))
+            self.board.slots = self.executor.slots
+            if sentence:
+                say(sentence)
 
     def _wait(self, run: Run) -> None:
         self.board.elsewhere(run)

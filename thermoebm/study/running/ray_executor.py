@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thermoebm.study.planning.definitions import StudyError
-from thermoebm.study.running.workers import WORKER, cores, environment
+from thermoebm.study.running.workers import WORKER, Sharing, cores, environment
 
 # How often Ray restarts a run whose node was lost: the loss is not the run's fault, and the run resumes.
 _LOSSES = 20
@@ -24,7 +24,10 @@ class Ray:
         threads: CPUs of each worker; None: its share of the CPUs, in proportion to its GPUs, or 1 without GPUs.
         address: Address of a running cluster (``auto``: that of this machine or $RAY_ADDRESS); None: one is started
             here.
-        gpus: GPUs of each worker, which may be a fraction; None: 1 if the cluster has any.
+        gpus: GPUs of each worker, which may be a fraction; None: 1 if the cluster has any, divided among those that
+            share one.
+        runs_per_gpu, gpu_memory: See :class:`thermoebm.study.running.workers.Sharing`. The memory is that of the GPUs
+            beside this program; where it has none, room is not checked.
         program: The command that executes a run.
 
     Raises:
@@ -38,10 +41,15 @@ class Ray:
         threads: int | None = None,
         address: str | None = None,
         gpus: float | None = None,
+        runs_per_gpu: int = 1,
+        gpu_memory: int | None = None,
         program: tuple[str, ...] = WORKER,
     ) -> None:
         if 0 in (jobs, threads) or min(jobs or 1, threads or 1, gpus or 0) < 0:
             raise StudyError(f"--jobs is {jobs}, --threads {threads}, --gpus {gpus}; the first two are at least 1.")
+        if gpus is not None and runs_per_gpu > 1:
+            raise StudyError(f"--gpus is {gpus:g} and --runs-per-gpu {runs_per_gpu}; give one of them.")
+        self.sharing = Sharing(runs_per_gpu, gpu_memory)
         try:
             import ray
         except ImportError as error:
@@ -57,7 +65,7 @@ class Ray:
         self.program = program
         self.jobs = jobs
         room = self._resources()
-        self.gpus = gpus if gpus is not None else float(room.get("GPU", 0) >= 1)
+        self._whole = gpus if gpus is not None else float(room.get("GPU", 0) >= 1)
         self.threads = threads or (max(1, int(room.get("CPU", 1) * self.gpus / room["GPU"])) if self.gpus else 1)
         if self._room() < 1:
             self.close()
@@ -72,6 +80,11 @@ class Ray:
         if time.monotonic() > self._looked + _LOOK:
             self._resources()
         return max(1, min(self.jobs or self._room(), self._room()))
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of each worker."""
+        return self._whole / self.sharing.runs
 
     def _room(self) -> int:
         cpus = int(self._known.get("CPU", 0) // self.threads)

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+from thermoebm.runtime.units import scaled
+from thermoebm.study.planning.definitions import StudyError
+
 #: The command that executes a run; the run's directory and options are appended to it.
 WORKER = (sys.executable, "-m", "thermoebm.cli.worker")
 
@@ -16,6 +19,10 @@ class Executor(Protocol):
     def slots(self) -> int:
         """The number of workers that may run at a time."""
 
+    @property
+    def sharing(self) -> "Sharing":
+        """How runs share a GPU."""
+
     def start(self, run: Path) -> Any:
         """Starts a worker on a run's directory and returns a handle to it."""
 
@@ -24,6 +31,55 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends the workers that are still running."""
+
+
+class Sharing:
+    """How many runs share a GPU: as many as were asked for, as soon as one was seen to leave room for the others.
+
+    Until then a GPU has one run. A run is taken to need a quarter more than its largest tensors together were seen to
+    take, for what the allocator cannot use, and a gigabyte for CUDA itself.
+
+    Args:
+        asked: Runs on each GPU.
+        memory: Bytes of a GPU; None: unknown, and room is not checked.
+
+    Raises:
+        StudyError: If the number is below 1.
+    """
+
+    def __init__(self, asked: int, memory: int | None) -> None:
+        if asked < 1:
+            raise StudyError(f"--runs-per-gpu is {asked}; it must be at least 1.")
+        self.asked = asked
+        self.memory = memory
+        self._seen: float | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a run's memory is still to be seen."""
+        return self.asked > 1 and self.memory is not None and self._seen is None
+
+    @property
+    def runs(self) -> int:
+        """Runs on each GPU at present."""
+        if self.asked == 1 or self.memory is None:
+            return self.asked
+        return 1 if self._seen is None else max(1, min(self.asked, int(self.memory / self._needed)))
+
+    @property
+    def _needed(self) -> float:
+        return 1.25 * (self._seen or 0.0) + 1e9
+
+    def see(self, peak: float) -> str | None:
+        """Learns the peak memory of a run in bytes; returns a sentence if it leaves less room than was thought."""
+        before = self.asked if self.undecided else self.runs
+        self._seen = max(peak, self._seen or 0.0)
+        if self.memory is None or self.runs == before:
+            return None
+        return (
+            f"A run needs {scaled(self._needed)}B of a GPU's {scaled(self.memory)}B: {self.runs} of {self.asked} runs "
+            "share a GPU."
+        )
 
 
 def cores() -> int:
