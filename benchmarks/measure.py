@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from thermoebm.runtime.cost import synchronise
+
 COPY = "copy"
 
 
@@ -116,11 +118,6 @@ class Group:
     title: str
     facts: dict[str, Any]
     rows: list[dict[str, Any]]
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def interleave(contestants: Mapping[Any, Callable[[], Any]], device: torch.device, effort: Effort) -> dict[Any, Timing]:

@@ -7,10 +7,16 @@ of z (float32 or float64) under autocast; only the generator may run in a lower 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+
+def without_autocast(z: Tensor) -> AbstractContextManager[Any]:
+    """Computes in the precision of z; tensors of the ``meta`` device, which have no values, know no autocast."""
+    return nullcontext() if z.is_meta else torch.autocast(z.device.type, enabled=False)
 
 
 class Density(ABC):
@@ -82,7 +88,7 @@ class TiltedPrior(Density):
 
     def tilt(self, z: Tensor) -> Tensor:
         """f_α(z) in nats, (..., d) -> (...); computed in the precision of z even under autocast."""
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z):
             return self.energy(z)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -93,7 +99,7 @@ class TiltedPrior(Density):
         return _parameters(self.energy)
 
     def score(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):  # covers the backward pass too
+        with without_autocast(z):  # covers the backward pass too
             return super().score(z)
 
 

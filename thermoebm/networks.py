@@ -109,7 +109,7 @@ class _LastLayer(nn.ConvTranspose2d):
 
     def forward(self, h: Tensor) -> Tensor:  # type: ignore[override]
         assert self.bias is not None
-        if h.device.type != "cpu":
+        if h.device.type not in ("cpu", "meta"):
             image = self._added(h)
         else:
             image = self._folded(h) if self.out_channels == 1 else self._shuffled(h)

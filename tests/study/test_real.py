@@ -15,8 +15,9 @@ import pytest
 from tests.cli.test_train import SHORT, cli
 from tests.study.planning.test_file import CONFIGS, changed, write
 from thermoebm.cli.train import CLI
+from thermoebm.runtime.step_time import Rates
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter
+from thermoebm.study.planning.work import Counter, Machine
 from thermoebm.study.running import folder
 
 
@@ -34,7 +35,9 @@ def test_operations_are_counted_as_a_run_logs_them(tmp_path):
         _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
         with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
             logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
-        assert Counter().work(study.cells[0]).training == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
+        assert Counter(lambda cell: Machine(Rates(1e9, 1e9, 1e9, 1e-6))).work(
+            study.cells[0]
+        ).training.flops == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
 
 
 REAL = {

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.func import functional_call
 
-from thermoebm.densities import GaussianLikelihood, PowerPosterior, TiltedPrior
+from thermoebm.densities import GaussianLikelihood, PowerPosterior, TiltedPrior, without_autocast
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
@@ -48,6 +48,7 @@ class Chains:
             record; ``off``: neither. Nothing is recorded on a CPU.
 
     Attributes:
+        energy_flops, generator_flops: Operations of one latent's pass through each network.
         training_batch: Batch size of training, for whose shapes steps are compiled; None until training has begun.
         recorder: Records and replays the chains.
     """
@@ -64,7 +65,7 @@ class Chains:
         compile: Literal["auto", "on", "graph", "off"] = "auto",
     ) -> None:
         self.generator = generator
-        self._energy_flops, self._generator_flops = (cost.forward_flops(network) for network in (energy, generator))
+        self.energy_flops, self.generator_flops = (cost.forward_flops(network) for network in (energy, generator))
         self.prior = prior
         self.likelihood = likelihood
         self.prior_sampler = prior_sampler
@@ -77,7 +78,7 @@ class Chains:
 
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
         """Final states (B, d) of chains on p_α that start at z (B, d), with noise (K, B, d)."""
-        flops = len(z) * self._energy_flops
+        flops = len(z) * self.energy_flops
         block = self._block(flops, len(z), noise)
 
         def chain(z: Tensor, noise: Tensor) -> Tensor:
@@ -86,17 +87,17 @@ class Chains:
 
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
         # Energies never run under autocast, but compiled steps would be compiled again for it.
-        with torch.autocast(z.device.type, enabled=False), threads(1) if one_thread else contextlib.nullcontext():
+        with without_autocast(z), threads(1) if one_thread else contextlib.nullcontext():
             return self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
 
     def run_posterior(
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
     ) -> Tensor:
         """Final states (T, B, d) of chains on p_t, for x (B, C, H, W), t (T,), starts (T, B, d), noise (K, T, B, d)."""
-        block = self._block(len(x) * self._generator_flops, len(x), noise)
+        block = self._block(len(x) * self.generator_flops, len(x), noise)
 
         def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-            likelihood = self.likelihood if differentiable else self._rounded_likelihood(z.device.type)
+            likelihood = self.likelihood if differentiable or z.is_meta else self._rounded_likelihood(z.device.type)
             density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
             end, _ = run(self.posterior_sampler, density, z, noise, block=block, differentiable=differentiable)
             return end.z
@@ -145,13 +146,10 @@ class Chains:
             batch: Images or latents in a batch.
             noise: Noise of the chain, (K, ...).
         """
-        if self.compile == "off" or batch != self.training_batch:
-            return None
         kind = noise.device.type
-        calls_cost = kind == "cpu" and flops < cost.SMALL_BATCH_FLOPS
-        if self.compile == "auto" and not (cost.has_compiler(kind) and (calls_cost or kind == "cuda")):
+        if batch != self.training_batch or not compiles(self.compile, flops, kind):
             return None
-        return _largest_divisor(len(noise), BLOCK) if calls_cost else 1
+        return _largest_divisor(len(noise), BLOCK) if kind == "cpu" and flops < cost.SMALL_BATCH_FLOPS else 1
 
     def _chunk(self, count: int, x: Tensor) -> int:
         """Number of temperatures that run side by side.
@@ -169,6 +167,18 @@ class Chains:
             return self.likelihood
         rounded = _Rounded(self.generator, torch.get_autocast_dtype(device_type))
         return GaussianLikelihood(rounded, self.likelihood.sigma)
+
+
+def compiles(compile: str, flops: int, device_type: str) -> bool:
+    """Whether steps of training are compiled.
+
+    Args:
+        compile: The model's field.
+        flops: Operations of one pass of a batch through the network.
+        device_type: ``cpu`` or ``cuda``.
+    """
+    pays = device_type == "cuda" or flops < cost.SMALL_BATCH_FLOPS
+    return compile in ("on", "graph") or (compile == "auto" and pays and cost.has_compiler(device_type))
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -88,10 +89,10 @@ def matrix_rate(device: torch.device) -> float:
     out, seconds = torch.empty_like(a), []
     with _tf32_as_in_convolutions() if on_cuda else contextlib.nullcontext():
         for _ in range(5):  # the first one starts threads or allocates
-            _wait(device)
+            synchronise(device)
             began = time.perf_counter()
             torch.mm(a, a, out=out)
-            _wait(device)
+            synchronise(device)
             seconds.append(time.perf_counter() - began)
     return 2 * side**3 / min(seconds[1:])
 
@@ -111,13 +112,24 @@ def _tf32_as_in_convolutions() -> Iterator[None]:
         setattr(matmul, name, before)
 
 
-def _wait(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has computed what it was told to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def forward_flops(network: OfLatents) -> int:
-    """Floating-point operations of the forward pass of one latent, counted by running the network."""
+    """Floating-point operations of the forward pass of one latent, counted by running the network.
+
+    It runs on tensors without values (torch's ``meta`` device), which compute nothing; if it cannot, on its own.
+    """
+    meta = torch.empty(1, network.latent_dim, device="meta", dtype=next(network.parameters()).dtype)
+    if isinstance(network, torch.nn.Module):
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        without_values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+        with contextlib.suppress(RuntimeError, NotImplementedError), Flops() as flops, torch.no_grad():
+            functional_call(network, without_values, meta)
+            return flops.total
     with Flops() as flops, torch.no_grad():
         network(next(network.parameters()).new_zeros(1, network.latent_dim))
     return flops.total

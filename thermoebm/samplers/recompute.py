@@ -31,7 +31,7 @@ def recomputed(
 class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], count: int, *tensors: Tensor) -> Any:
-        device = tensors[0].device.type
+        device = "cpu" if tensors[0].is_meta else tensors[0].device.type  # without values there is no autocast
         ctx.function, ctx.count = function, count
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.set_materialize_grads(False)

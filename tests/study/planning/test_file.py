@@ -13,8 +13,8 @@ from thermoebm.cli.train import CLI
 from thermoebm.study.planning.compose import compose
 from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Work, posterior_steps
-from thermoebm.study.running import folder, plan, prepare
+from thermoebm.study.planning.work import posterior_steps
+from thermoebm.study.running import folder, prepare
 
 CONFIGS = ROOT / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
@@ -219,13 +219,3 @@ def test_a_default_that_has_changed_is_told(tmp_path):
     (told,) = prepare.difference(study, output)
     assert "1 runs were made when defaults were others" in told
     assert f"model.init_args.pixel_noise True, now False, of {place}; move" in told
-
-
-def test_the_plan_times_steps_as_training_takes_them(tmp_path, monkeypatch):
-    """Of a whole batch, whose shapes are compiled; nothing of it is left behind."""
-    cell = read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0])), CLI).cells[0]
-    seen = []
-    monkeypatch.setattr(plan, "draw_gradient", lambda _, model, *rest: seen.append(model.chains.training_batch) or [])
-    plan._time(cell, Work(steps=1, training=1.0, draws=0.0, chains=0.0))
-    assert set(seen) == {75}
-    assert cell.composed.model.chains.training_batch is None

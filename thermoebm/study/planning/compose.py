@@ -129,7 +129,8 @@ class _Check:
         return Composed(whole, settings, self.model, self.datamodule)
 
     def _plain(self, skip_default: bool) -> dict[str, Any]:
-        dumped = self._parser("fit").dump(self.config.fit, skip_none=False, skip_default=skip_default)
+        fields = {"skip_none": False, "skip_default": skip_default}
+        dumped = self._parser("fit").dump(self.config.fit, skip_validation=True, **fields)  # parsing has validated it
         plain: dict[str, Any] = yaml.safe_load(dumped)
         return plain
 

@@ -1,54 +1,94 @@
-"""The nominal operations of a study's runs, counted before they run."""
+"""The nominal operations of a study's runs and the time they take, predicted before they run."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
-from thermoebm.callbacks.cost import count_flops, of_whole_chains
-from thermoebm.gradients.draws import draw_gradient
+from thermoebm.gradients.draws import trainable
 from thermoebm.modules import LatentEBM
+from thermoebm.modules.generation import BATCH
 from thermoebm.runs.settings import settings
-from thermoebm.runtime.cost import Flops
+from thermoebm.runtime.step_time import Operation, Rates, Trace
 from thermoebm.study.planning.definitions import Cell, Run
 
-# Images in the batch that operations are counted on; the count is proportional to the batch size.
-_COUNTED = 2
+# Images that are traced; all but the tensors of weights are proportional to their number.
+_TRACED = 75
+# Numbers of a parameter that a step of Adam reads or writes: itself, its gradient and both moments, read; all but the
+# gradient written.
+_ADAM = 7
 
 
-class PerImage(NamedTuple):
-    """Nominal operations per image."""
+class Amount(NamedTuple):
+    """Nominal operations, and the seconds they are predicted to take."""
 
-    plain: float  # a training step that does not sample the whole ladder of temperatures
-    whole: float  # a training step that does
-    draw: float  # one draw of the gradient
-    ladder: float  # a ladder for the evidence, at the validation's temperatures
-    sample: float  # one generated sample
+    flops: float
+    seconds: float
+
+
+class Machine(NamedTuple):
+    """How a run is executed.
+
+    Args:
+        rates: What the machine does in a second.
+        fused: Whether the Langevin steps are compiled.
+        half: Whether the generator runs in half precision.
+    """
+
+    rates: Rates
+    fused: bool = False
+    half: bool = False
 
 
 @dataclass(frozen=True)
 class Work:
-    """Nominal operations of a run.
+    """What a run computes.
 
     Args:
         steps: The number of training steps.
-        training: Operations of all training steps, as a run logs them in ``cost/flops``.
-        draws: Operations of the gradient draws that the variance is estimated from.
-        chains: Operations of all other measurements: validation, distances, the evaluation at the end.
+        training: All training steps; the operations as a run logs them in ``cost/flops``.
+        draws: The gradient draws that the variance is estimated from.
+        chains: All other measurements: validation, distances, the evaluation at the end.
     """
 
     steps: int
-    training: float
-    draws: float
-    chains: float
+    training: Amount
+    draws: Amount
+    chains: Amount
 
     @property
-    def total(self) -> float:
-        return self.training + self.draws + self.chains
+    def seconds(self) -> float:
+        return self.training.seconds + self.draws.seconds + self.chains.seconds
+
+
+class Part(NamedTuple):
+    """Operations for a batch of :data:`_TRACED` images: with chains of one step, and with two steps of either kind."""
+
+    one: list[Operation]
+    two_prior: list[Operation]
+    two_posterior: list[Operation]
+
+    def amount(self, model: LatentEBM, images: int, machine: Machine) -> Any:
+        """Operations and seconds, as an array, at the model's chain lengths, in which both are linear."""
+        one, prior, posterior = (_amount(operations, images / _TRACED, machine) for operations in self)
+        lengths = model.prior_sampler.num_steps, model.posterior_sampler.num_steps
+        return one + (lengths[0] - 1) * (prior - one) + (lengths[1] - 1) * (posterior - one)
+
+
+class Parts(NamedTuple):
+    """The parts of a run."""
+
+    plain: Part  # a training step that does not sample the whole ladder of temperatures
+    whole: Part  # a training step that does
+    draw: Part  # one draw of the gradient
+    ladder: Part  # a ladder for the evidence, at the validation's temperatures
+    sample: Part  # generated samples
 
 
 def posterior_steps(run: Run) -> float:
@@ -59,32 +99,40 @@ def posterior_steps(run: Run) -> float:
 
 
 class Counter:
-    """Counts the operations of a study's runs by running, for each kind of model, a step on a few images."""
+    """Predicts the work of a study's runs, by tracing a step of each kind of model without computing it.
 
-    def __init__(self) -> None:
-        self._per_image: dict[str, PerImage] = {}
+    Args:
+        machine: Maps a cell to how its runs are executed.
+    """
+
+    def __init__(self, machine: Callable[[Cell], Machine]) -> None:
+        self.machine = machine
+        self._parts: dict[str, Parts] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def work(self, cell: Cell) -> Work:
-        """Operations of one run of the cell."""
-        config = cell.composed.config
+        """The work of one run of the cell."""
+        config, model = cell.composed.config, cell.composed.model
         train, held_out = self.sizes(cell)
-        each = self.per_image(cell)
         trainer, variance, fidelity = (config[name] for name in ("trainer", "gradient_variance", "fidelity"))
         batch, epochs = int(config["data"]["init_args"]["batch_size"]), trainer["max_epochs"]
+        parts, machine = self._traced(cell), self.machine(cell)
+        plain, whole, draw, ladder = (part.amount(model, batch, machine) for part in parts[:4])
         steps = epochs * (train // batch)
-        ladders = sum(map(cell.composed.model.objective.whole_ladder, range(steps)))
+        ladders = sum(map(model.objective.whole_ladder, range(steps)))
+        optimizer = np.array([0.0, steps * adam_seconds(model, machine.rates)])
         limit = trainer["limit_val_batches"]
         validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
         validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
-        draw = variance["num_batches"] * variance["repetitions"] * batch * each.draw
-        samples = fidelity["num_samples"] * each.sample
-        chains = validations * validated * (each.draw + each.ladder) + held_out * each.ladder  # last term: at the end
+        draws = variance["num_batches"] * variance["repetitions"] * draw
+        samples = fidelity["num_samples"] / BATCH * parts.sample.amount(model, BATCH, machine)
+        # The last term is the evaluation at the end.
+        chains = (validations * validated * (draw + ladder) + held_out * ladder) / batch
         return Work(
             steps,
-            batch * (ladders * each.whole + (steps - ladders) * each.plain),
-            draw * (_times(epochs, variance) + 1),
-            samples * (_times(epochs, fidelity) + 1) + chains,
+            Amount(*(ladders * whole + (steps - ladders) * plain + optimizer)),
+            Amount(*(draws * (_times(epochs, variance) + 1))),
+            Amount(*(samples * (_times(epochs, fidelity) + 1) + chains)),
         )
 
     def sizes(self, cell: Cell) -> tuple[int, int]:
@@ -98,41 +146,79 @@ class Counter:
             self._sizes[key] = len(data.train_images), len(data.held_out_images)
         return self._sizes[key]
 
-    def per_image(self, cell: Cell) -> PerImage:
-        """Operations per image, counted once for cells whose models differ only in p and the value of a non-zero η."""
+    def _traced(self, cell: Cell) -> Parts:
+        """The parts of a run, traced once for models that differ in values only, as in chain lengths, p or η."""
         key = _kind(cell.composed.config["model"])
-        if key not in self._per_image:
-            self._per_image[key] = _count(cell.composed.model)
-        return self._per_image[key]
+        if key not in self._parts:
+            self._parts[key] = trace_parts(cell.composed.model)
+        return self._parts[key]
 
 
 def _kind(model: dict[str, Any]) -> str:
-    settings: dict[str, Any] = json.loads(json.dumps(model))
-    objective = settings["init_args"]["objective"].get("init_args") or {}
+    settings: dict[str, Any] = json.loads(json.dumps(model))["init_args"]
+    objective = settings["objective"].get("init_args") or {}
     objective.get("schedule", {}).pop("power", None)
     objective["eta"] = bool(objective.get("eta"))
+    for name in ("prior_sampler", "posterior_sampler"):
+        settings[name].get("init_args", {}).pop("num_steps", None)
     return json.dumps(settings)
 
 
-def _count(model: LatentEBM) -> PerImage:
-    x = torch.zeros(_COUNTED, *model.generator.image_shape)
-    rng = model.stream("plan")
-    kinds = {model.objective.whole_ladder(step): step for step in (1, 0)}
-    steps = {kind: count_flops(model, x, step) for kind, step in kinds.items()}
+def trace_parts(model: LatentEBM) -> Parts:
+    """Traces the parts of a run of this model without computing anything."""
+    twin = without_values(model)
+    x = torch.empty(_TRACED, *model.generator.image_shape, device="meta")
+    rng = torch.Generator()  # draws nothing
+    parameters = list(trainable(twin).values())
 
-    def counted(compute: Callable[[], object]) -> int:
-        with isolate_rng(), torch.compiler.set_stance("force_eager"), Flops() as flops:
-            compute()
-        return flops.total
+    def gradient(step: int | None) -> None:
+        torch.autograd.grad(twin.loss(x, rng, step), parameters, allow_unused=True)
 
-    others = (
-        lambda: draw_gradient(model.loss, model, x, rng),
-        lambda: model.ladder(x, model.evidence_schedule, rng),
-        lambda: model.generate(_COUNTED, rng),
+    def part(compute: Callable[[], object]) -> Part:
+        lists = []
+        for twin.prior_sampler.num_steps, twin.posterior_sampler.num_steps in ((1, 1), (2, 1), (1, 2)):
+            with Trace() as trace:
+                compute()
+            lists.append(trace.operations)
+        return Part(*lists)
+
+    kinds = {twin.objective.whole_ladder(step): step for step in (1, 0)}
+    steps = {kind: part(partial(gradient, step)) for kind, step in kinds.items()}
+    always = next(iter(steps.values()))
+    return Parts(
+        steps.get(False, always),
+        steps.get(True, always),
+        part(partial(gradient, None)),
+        part(lambda: twin.ladder(x, twin.evidence_schedule, rng)),
+        part(lambda: twin.generate(_TRACED, rng)),
     )
-    plain, whole = steps.get(False, steps.get(True, 0)), steps.get(True, 0)
-    counts = [plain, whole, *(of_whole_chains(model, partial(counted, compute)) for compute in others)]
-    return PerImage(*(count / _COUNTED for count in counts))
+
+
+def adam_seconds(model: LatentEBM, rates: Rates) -> float:
+    """Seconds of one step of Adam."""
+    return _ADAM * sum(p.nbytes for p in trainable(model).values()) / rates.bandwidth
+
+
+def _amount(operations: list[Operation], times: float, machine: Machine) -> Any:
+    """Operations and seconds as an array of two numbers, for so many times as many images as were traced."""
+    scaled = [Operation(times * flops, times * moved, convolves) for flops, moved, convolves in operations]
+    seconds = machine.rates.seconds(scaled, fused=machine.fused, half=machine.half)
+    return np.array([sum(operation.flops for operation in scaled), seconds])
+
+
+def without_values(model: LatentEBM) -> LatentEBM:
+    """A copy whose tensors have shapes and no values (torch's ``meta`` device): nothing is computed, or held."""
+    stand_ins: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    for p in model.parameters():
+        stand_ins[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+    twin = copy.deepcopy(model, stand_ins)
+
+    def empty(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        return torch.empty(shape, device="meta")
+
+    twin._normal = empty  # type: ignore[method-assign]
+    twin.chains.compile = "off"
+    return twin
 
 
 def _times(epochs: int, measurement: dict[str, Any]) -> int:
