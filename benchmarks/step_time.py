@@ -19,9 +19,8 @@ from benchmarks.models import BATCH, NETWORKS, build, images, objective
 from thermoebm.cli.train import CLI
 from thermoebm.gradients.draws import draw_gradient, trainable
 from thermoebm.modules import LatentEBM
-from thermoebm.modules.chains import compiles
 from thermoebm.runtime.allocator import keep_freed_memory
-from thermoebm.runtime.cost import choose_threads, synchronise
+from thermoebm.runtime.cost import choose_threads, compiles, synchronise
 from thermoebm.runtime.step_time import Rates, all_reduce, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.study.planning.file import read
@@ -53,6 +52,7 @@ def compared(name: str, kind: str, steps: int, device: torch.device, half: bool,
         for repeat in range(repeats + 2):  # the first two compile and record
             with context():
                 rates = measured(device)
+            draw_gradient(partial(model.loss, step=0), model, x, model.stream("step"), context)  # allocates again
             synchronise(device)
             began = time.perf_counter()
             gradient = draw_gradient(partial(model.loss, step=0), model, x, model.stream("step"), context)

@@ -1,6 +1,7 @@
 """What a CUDA device must give: the same chains as a CPU, compiled, recorded or neither, and a whole run."""
 
 import copy
+import gc
 import math
 
 import lightning.pytorch as pl
@@ -119,16 +120,22 @@ def test_a_recorded_chain_never_goes_stale(change, exact_matrix_products):
 
 
 def test_recordings_give_their_memory_back():
-    """A hundred batch sizes, of which sixteen recordings are kept."""
+    """A hundred batch sizes, of which sixteen recordings are kept; libraries keep workspaces of their own."""
     model, reserved = small(), []
+    for _ in range(2):
+        ends(model)
+    model.chains.recorder.clear()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
     for count in range(1, 101):
         for _ in range(2):
             ends(model, count=count)
         reserved.append(torch.cuda.memory_reserved())
     del model
+    gc.collect()
     torch.cuda.empty_cache()
     assert reserved[-1] < 2 * reserved[20]
-    assert torch.cuda.memory_reserved() < reserved[-1] / 2
+    assert torch.cuda.memory_reserved() <= before
 
 
 def test_inference_mode_and_autocast_have_recordings_of_their_own():
@@ -237,7 +244,9 @@ def test_a_whole_run_on_cuda(tmp_path, precision):
     run = tmp_path / "digits" / "0"
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert (run / "samples" / "epoch-0002.png").is_file()
-    cost = pd.read_csv(run / "metrics.csv").filter(like="cost/").dropna()
+    table = pd.read_csv(run / "metrics.csv").filter(like="cost/").drop(columns="cost/seconds_first_step")
+    cost = table.dropna()
+    assert len(cost) == 2
     assert (cost > 0).all(axis=None)
     assert (cost["cost/recorded"] > 0.8).all()
     assert cost["cost/seconds/sampling"].iloc[0] > cost["cost/seconds"].iloc[0] / 2

@@ -24,7 +24,7 @@ from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
 from thermoebm.runs.loggers import MetricsCSV
 from thermoebm.runtime.cost import matrix_rate, peak_memory
-from thermoebm.samplers import ULA, Recorder
+from thermoebm.samplers import ULA, Recorder, compilations
 from thermoebm.schedules import PowerLaw
 
 D, HIDDEN = 8, 16
@@ -221,6 +221,15 @@ def test_counting_keeps_the_gradients_that_are_there(small_model):
         p.grad = torch.ones_like(p)
     count(model)
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in model.parameters())
+
+
+def test_counting_compiles_nothing_and_says_so(small_model, capsys):
+    model = make(small_model, MaximumLikelihood(), compile="on")
+    model.chains.training_batch = 20
+    compiled = compilations()
+    count(model)
+    assert (compilations(), capsys.readouterr().out) == (compiled, "")
+    assert model.chains.training_batch == 20
 
 
 def test_a_dry_run_has_its_line_too(small_model, tmp_path):

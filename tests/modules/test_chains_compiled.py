@@ -18,7 +18,7 @@ class Noise:
         return self.steps
 
 
-@pytest.mark.parametrize(("steps", "block"), [(20, 5), (60, 5), (12, 4), (7, 1), (3, 3), (1, 1)])
+@pytest.mark.parametrize(("steps", "block"), [(20, 2), (60, 3), (12, 3), (7, 1), (3, 3), (1, 1)])
 def test_steps_are_compiled_in_equal_blocks_where_calls_are_the_cost(small_model, steps, block):
     chains, noise = small_model(compile="on").chains, Noise(steps)
     chains.training_batch = 6
@@ -41,10 +41,10 @@ def test_what_is_compiled_by_device_and_size_and_where_there_is_a_compiler(small
                 blocks[compile, has_compiler, device] = found
     never = [None, None]
     assert blocks == {
-        ("auto", True, CPU): [5, None],
+        ("auto", True, CPU): [2, None],
         ("auto", True, CUDA): [1, 1],
         **{("auto", False, device): never for device in (CPU, CUDA)},
-        **{(compile, has, CPU): [5, 1] for compile in ("on", "graph") for has in (True, False)},
+        **{(compile, has, CPU): [2, 1] for compile in ("on", "graph") for has in (True, False)},
         **{(compile, has, CUDA): [1, 1] for compile in ("on", "graph") for has in (True, False)},
         **{("off", has, device): never for has in (True, False) for device in (CPU, CUDA)},
     }

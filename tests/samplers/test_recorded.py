@@ -205,6 +205,39 @@ def test_differentiable_chains_are_not_recorded(small_model, recording):
     assert model.chains.recorder.calls == 0
 
 
+def test_objects_of_any_kind_are_in_the_key(small_model, recording):
+    """A kernel that keeps a list, a dictionary and a tensor, each of which then changes."""
+    model, z = with_tape(small_model()), torch.zeros(3)
+    kernel = model.posterior_sampler
+    kernel.sizes, kernel.named, kernel.tensor = [0.1, 0.2], {"a": [1]}, torch.ones(3)
+
+    def calls():
+        replays = model.chains.recorder.replays
+        for _ in range(3):
+            model.chains.recorder(lambda z: z + kernel.sizes[0] + kernel.named["a"][0] + kernel.tensor, (z,), (kernel,))
+        return model.chains.recorder.replays - replays
+
+    assert calls() == 1
+    kernel.sizes[0] = 0.3
+    assert calls() == 1
+    kernel.named["a"][0] = 2
+    assert calls() == 1
+    kernel.tensor = torch.ones(3)
+    assert calls() == 1
+    kernel.tensor.mul_(2)  # in place: read where it lies
+    assert calls() == 3
+
+
+def test_recordings_end_with_the_training(small_model, recording):
+    """Once the model has left its device they would hold memory for nothing."""
+    model = with_tape(small_model())
+    for _ in range(2):
+        ends(model)
+    assert model.chains.recorder._recordings
+    model.teardown("fit")
+    assert not model.chains.recorder._recordings
+
+
 def test_copies_begin_without_recordings(small_model, recording):
     model = with_tape(small_model())
     for _ in range(2):

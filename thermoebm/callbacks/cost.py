@@ -209,13 +209,17 @@ def count_flops(
         context: Entered around the loss, for instance autocast.
     """
     on_cuda = model.device.type == "cuda"
+    compiled_for, model.chains.training_batch = model.chains.training_batch, None
 
     def counted() -> int:
         with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
             draw_gradient(partial(model.loss, step=step), model, x, model.stream("cost"), context)
         return flops.total
 
-    total = of_whole_chains(model, counted)
+    try:
+        total = of_whole_chains(model, counted)
+    finally:
+        model.chains.training_batch = compiled_for
     if on_cuda:  # uncompiled steps may take more memory than training does
         torch.cuda.reset_peak_memory_stats(model.device)
     return total

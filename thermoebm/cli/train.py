@@ -160,11 +160,16 @@ class CLI(LightningCLI):
         )
 
     def fit(self, model: LatentEBM, **kwargs: Any) -> None:
-        """Trains; a breakdown of the training is reported in one sentence."""
+        """Trains; a breakdown of the training, or too little memory, is reported in one sentence."""
         try:
             self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
             fail(str(error))
+        except torch.OutOfMemoryError as error:
+            fail(
+                f"the device has too little memory ({str(error).splitlines()[0]}): take a smaller data.batch_size, "
+                "fewer features or --model.temperature_chunk 1. Checkpoints of completed epochs are kept."
+            )
 
     def after_fit(self) -> None:
         if cost := self.cost.summary():

@@ -15,8 +15,8 @@ from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
 from thermoebm.samplers import Kernel, Recorder, run
 
-# Steps in one compiled function on a CPU. On digits, one function of five steps takes 0.6 (prior) and 0.9 (posterior)
-# of the time of five functions of one step. Functions of ten steps are hardly faster and take twice as long to compile.
+# Most steps in one compiled function on a CPU. On digits, functions of three steps (prior) or two (posterior) take 0.6
+# and 0.8 of the time of functions of one step. Functions of five are hardly faster and compile for twice as long.
 BLOCK = 3
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
 # side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
@@ -147,7 +147,7 @@ class Chains:
             noise: Noise of the chain, (K, ...).
         """
         kind = noise.device.type
-        if batch != self.training_batch or not compiles(self.compile, flops, kind):
+        if batch != self.training_batch or not cost.compiles(self.compile, flops, kind):
             return None
         return _largest_divisor(len(noise), BLOCK) if kind == "cpu" and flops < cost.SMALL_BATCH_FLOPS else 1
 
@@ -167,18 +167,6 @@ class Chains:
             return self.likelihood
         rounded = _Rounded(self.generator, torch.get_autocast_dtype(device_type))
         return GaussianLikelihood(rounded, self.likelihood.sigma)
-
-
-def compiles(compile: str, flops: int, device_type: str) -> bool:
-    """Whether steps of training are compiled.
-
-    Args:
-        compile: The model's field.
-        flops: Operations of one pass of a batch through the network.
-        device_type: ``cpu`` or ``cuda``.
-    """
-    pays = device_type == "cuda" or flops < cost.SMALL_BATCH_FLOPS
-    return compile in ("on", "graph") or (compile == "auto" and pays and cost.has_compiler(device_type))
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -217,6 +217,10 @@ class LatentEBM(pl.LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self._evaluate("test", batch, batch_idx)
 
+    def teardown(self, stage: str) -> None:
+        """Gives back the memory of recorded chains, which are of no use once the model has left its device."""
+        self.chains.recorder.clear()
+
     def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Generates as many images as the batch has entries; the entries themselves are not used."""
         return self.generate(len(batch[0]), self.stream("predict", batch_idx))

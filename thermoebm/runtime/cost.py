@@ -59,9 +59,9 @@ class Flops(TorchDispatchMode):
 
 
 def peak_memory(device: torch.device) -> float:
-    """Peak memory in bytes: on CUDA of all tensors, elsewhere of the whole process; NaN where it is unavailable."""
+    """Peak memory in bytes: on CUDA of torch's allocator, elsewhere of the whole process; NaN where it is unknown."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     # Linux: getrusage would also count the memory of the program that started this one.
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
@@ -152,6 +152,18 @@ def choose_precision(accelerator: str) -> str:
     """
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def compiles(compile: str, flops: int, device_type: str) -> bool:
+    """Whether the Langevin steps of training are compiled.
+
+    Args:
+        compile: The model's field: ``auto``, ``on``, ``graph`` or ``off``.
+        flops: Operations of one pass of a batch through the network.
+        device_type: ``cpu`` or ``cuda``.
+    """
+    pays = device_type == "cuda" or flops < SMALL_BATCH_FLOPS
+    return compile in ("on", "graph") or (compile == "auto" and pays and has_compiler(device_type))
 
 
 @cache

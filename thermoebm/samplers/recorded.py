@@ -1,12 +1,16 @@
 """Recorded chains: a CUDA device replays a chain as one graph, at the cost of one launch."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
+
+from thermoebm.samplers.frozen import fingerprint, settings
 
 # Recordings that are kept, each with the memory of one chain. A run uses about ten: on the prior, at t = 1 and on the
 # ladder, each for a batch of training, of validation and for the last of validation.
@@ -17,8 +21,9 @@ Capture = Callable[[Callable[[], Tensor], torch.device], tuple[Tensor, Callable[
 
 def cuda_graph(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], Any]]:
     """Captures the work, in memory that returns with the graph; its output, and what computes it again in place."""
-    with torch.cuda.device(device):
-        stream = torch.cuda.Stream()
+    # The stream that is set here is set again after a capture that fails, which torch may leave on its own.
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+        stream = _stream(device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             work()  # libraries allocate their workspaces in the first call on a stream
@@ -29,11 +34,18 @@ def cuda_graph(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor
     return output, graph.replay
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all captures: libraries keep a workspace for each stream for ever."""
+    return torch.cuda.Stream(device)
+
+
 class Recorder:
     """Runs functions of tensors, and replays those that come back.
 
     The second call with the same key is recorded, and later ones are replayed. A graph freezes addresses and Python
-    values, so the key has all of them. Arguments are copied into the recording, and parameters are read in place.
+    values, so the key has them; only what a layer keeps in a field of its own, as a slope, is taken for constant.
+    Arguments are copied into the recording, and parameters are read in place.
 
     A function runs unrecorded where its operations must be seen (under a ``TorchDispatchMode``, for instance while
     FLOPs are counted), in distributed training, and where recording has failed, which is told. A copy of a recorder,
@@ -66,7 +78,15 @@ class Recorder:
         self.calls += 1
         if not self._works or _distributed():
             return function(*arguments)
-        key = _state(arguments), _fingerprint(tuple(reads))
+        key = settings(arguments), fingerprint(tuple(reads))
+        with _autocast_without_cache():  # what is cast in a recording lies in its memory
+            return self._run(key, function, arguments)
+
+    def clear(self) -> None:
+        """Drops all recordings."""
+        self._recordings.clear()
+
+    def _run(self, key: Hashable, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tensor:
         seen, recording = key in self._recordings, self._recordings.pop(key, None)
         if isinstance(recording, _Recording):
             self.replays += 1
@@ -87,7 +107,7 @@ class Recorder:
         except torch.OutOfMemoryError:
             if not any(self._recordings.values()):
                 raise
-        self._recordings.clear()
+        self.clear()
         return function(*arguments)
 
     def _record(self, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> "_Recording | bool":
@@ -103,14 +123,9 @@ class Recorder:
 
 class _Recording:
     def __init__(self, capture: Capture, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> None:
-        caching = torch.is_autocast_cache_enabled()
-        torch.set_autocast_cache_enabled(False)  # what is cast here lies in the graph's memory
-        try:
-            with torch.inference_mode(False), torch.no_grad():  # the buffers are written to in any mode
-                self.inputs = [torch.empty_like(a).copy_(a) for a in arguments]
-                self.output, self.replay = capture(lambda: function(*self.inputs), arguments[0].device)
-        finally:
-            torch.set_autocast_cache_enabled(caching)
+        with torch.inference_mode(False), torch.no_grad():  # the buffers are written to in any mode
+            self.inputs = [torch.empty_like(a).copy_(a) for a in arguments]
+            self.output, self.replay = capture(lambda: function(*self.inputs), arguments[0].device)
 
     def __call__(self, arguments: Sequence[Tensor]) -> Tensor:
         for buffer, argument in zip(self.inputs, arguments, strict=True):
@@ -119,31 +134,16 @@ class _Recording:
         return self.output.clone()
 
 
+@contextmanager
+def _autocast_without_cache() -> Iterator[None]:
+    caching = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(caching)
+
+
 def _distributed() -> bool:
     world = torch.distributed
     return world.is_available() and world.is_initialized() and world.get_world_size() > 1
-
-
-def _state(arguments: Sequence[Tensor]) -> Hashable:
-    """The arguments but for their values, and the settings of torch that choose what computes on them."""
-    kind = arguments[0].device.type
-    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
-    new = hasattr(matmul, "fp32_precision")  # from torch 2.9; where it is used, the old names raise
-    products = (matmul.fp32_precision, cudnn.conv.fp32_precision) if new else (matmul.allow_tf32, cudnn.allow_tf32)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    return autocast, products, deterministic, tuple((a.shape, a.dtype, a.device) for a in arguments)
-
-
-def _fingerprint(value: Any) -> Hashable:
-    """All that a graph freezes of a value: the place of a tensor, the tensors of a module, the fields of an object."""
-    if isinstance(value, Tensor):
-        return value.data_ptr(), value.shape, value.stride(), value.dtype, value.device
-    if isinstance(value, nn.Module):
-        modules = tuple((id(module), module.training) for module in value.modules())
-        return modules, _fingerprint((*value.parameters(), *value.buffers()))
-    if isinstance(value, tuple):
-        return tuple(map(_fingerprint, value))
-    if hasattr(value, "__dict__") and not callable(value):
-        return type(value), tuple((name, _fingerprint(field)) for name, field in vars(value).items())
-    return value

@@ -11,6 +11,7 @@ from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.running import folder, launch
 from thermoebm.study.running.board import Board
 from thermoebm.study.running.executors import Local
+from thermoebm.study.running.workers import Sharing
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,15 @@ def test_runs_share_a_gpu_as_far_as_one_was_seen_to_leave_room(two_gpus, peak, r
     assert executor.slots == 2 * runs
     assert executor.sharing.see(peak / 2) is None  # a smaller one changes nothing
     assert executor.slots == 2 * runs
+
+
+def test_where_a_part_of_a_gpu_is_given_once_runs_share_from_the_start():
+    """As with Ray; earlier runs that leave no room are heeded."""
+    sharing = Sharing(3, 80 * 10**9, waits=False)
+    assert (sharing.runs, sharing.undecided) == (3, False)
+    assert sharing.see(21e9) == "A run needs 27.2 GB of a GPU's 80.0 GB: 2 of 3 runs share a GPU."
+    assert sharing.runs == 2
+    assert Sharing(3, None).runs == 3
 
 
 def test_without_sharing_nothing_is_waited_for(two_gpus):

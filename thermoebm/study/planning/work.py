@@ -52,7 +52,7 @@ class Work:
 
     Args:
         steps: The number of training steps.
-        training: All training steps; the operations as a run logs them in ``cost/flops``.
+        training: All training steps; the operations as a run on a CPU logs them in ``cost/flops``.
         draws: The gradient draws that the variance is estimated from.
         chains: All other measurements: validation, distances, the evaluation at the end.
     """

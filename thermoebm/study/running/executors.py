@@ -47,7 +47,8 @@ class Local:
         self._running: dict[subprocess.Popen[bytes], str | None] = {}  # with the GPU of each
 
     def __str__(self) -> str:
-        return f"{self._jobs} at a time, {self.threads} thread(s) each"
+        shared = f", up to {self.sharing.asked} on a GPU as far as they fit" if self.sharing.asked > 1 else ""
+        return f"{self.slots} at a time{shared}, {self.threads} thread(s) each"
 
     @property
     def slots(self) -> int:

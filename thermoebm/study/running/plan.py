@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from thermoebm.modules.chains import compiles
-from thermoebm.runtime.cost import choose_precision, choose_threads
+from thermoebm.runtime.cost import choose_precision, choose_threads, compiles
 from thermoebm.runtime.step_time import Rates, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.runtime.units import duration, scaled
@@ -29,7 +28,7 @@ class Machines:
 
     def __init__(self, threads_each: int) -> None:
         self.threads = threads_each
-        self._rates: dict[tuple[int, bool], Rates] = {}
+        self._rates: dict[tuple[str, int, bool], Rates] = {}
 
     @property
     def measured(self) -> list[Rates]:
@@ -44,14 +43,15 @@ class Machines:
     def __call__(self, cell: Cell) -> Machine:
         config, model, device = cell.composed.config, cell.composed.model, self.device(cell)
         batch = int(config["data"]["init_args"]["batch_size"])
-        half = "bf16" in str(config["trainer"]["precision"] or choose_precision(config["trainer"]["accelerator"]))
+        half = "16" in str(config["trainer"]["precision"] or choose_precision(config["trainer"]["accelerator"]))
         with threads(self.threads):
             count = choose_threads(model.generator, batch)
-        if (count, half) not in self._rates:
+        way = device.type, count, half
+        if way not in self._rates:
             with threads(count), torch.autocast(device.type, torch.bfloat16, enabled=half):
-                self._rates[count, half] = measured(device)
+                self._rates[way] = measured(device)
         fused = compiles(model.chains.compile, batch * model.chains.generator_flops, device.type)
-        return Machine(self._rates[count, half], fused, half)
+        return Machine(self._rates[way], fused, half)
 
     def seconds(self, cell: Cell, work: Work) -> float:
         """Predicted duration of a run of the cell."""

@@ -27,7 +27,8 @@ class Ray:
         gpus: GPUs of each worker, which may be a fraction; None: 1 if the cluster has any, divided among those that
             share one.
         runs_per_gpu, gpu_memory: See :class:`thermoebm.study.running.workers.Sharing`. The memory is that of the GPUs
-            beside this program; where it has none, room is not checked.
+            beside this program; where it has none, room is not checked. Runs share from the start, since a task keeps
+            the part of a GPU that it was given; room is known where earlier runs of the study are.
         program: The command that executes a run.
 
     Raises:
@@ -49,7 +50,7 @@ class Ray:
             raise StudyError(f"--jobs is {jobs}, --threads {threads}, --gpus {gpus}; the first two are at least 1.")
         if gpus is not None and runs_per_gpu > 1:
             raise StudyError(f"--gpus is {gpus:g} and --runs-per-gpu {runs_per_gpu}; give one of them.")
-        self.sharing = Sharing(runs_per_gpu, gpu_memory)
+        self.sharing = Sharing(runs_per_gpu, gpu_memory, waits=False)
         try:
             import ray
         except ImportError as error:

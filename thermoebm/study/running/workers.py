@@ -34,37 +34,39 @@ class Executor(Protocol):
 
 
 class Sharing:
-    """How many runs share a GPU: as many as were asked for, as soon as one was seen to leave room for the others.
+    """How many runs share a GPU: as many as were asked for, as far as one was seen to leave room for the others.
 
-    Until then a GPU has one run. A run is taken to need a quarter more than its largest tensors together were seen to
-    take, for what the allocator cannot use, and a gigabyte for CUDA itself.
+    A run is taken to need a quarter more than its peak so far, for what it measures later, and a gigabyte for CUDA
+    itself.
 
     Args:
         asked: Runs on each GPU.
         memory: Bytes of a GPU; None: unknown, and room is not checked.
+        waits: Whether each GPU has one run only until the memory of one has been seen.
 
     Raises:
         StudyError: If the number is below 1.
     """
 
-    def __init__(self, asked: int, memory: int | None) -> None:
+    def __init__(self, asked: int, memory: int | None, waits: bool = True) -> None:
         if asked < 1:
             raise StudyError(f"--runs-per-gpu is {asked}; it must be at least 1.")
         self.asked = asked
         self.memory = memory
+        self.waits = waits
         self._seen: float | None = None
 
     @property
     def undecided(self) -> bool:
-        """Whether a run's memory is still to be seen."""
-        return self.asked > 1 and self.memory is not None and self._seen is None
+        """Whether a run's memory must still be seen."""
+        return self.waits and self.asked > 1 and self.memory is not None and self._seen is None
 
     @property
     def runs(self) -> int:
         """Runs on each GPU at present."""
-        if self.asked == 1 or self.memory is None:
-            return self.asked
-        return 1 if self._seen is None else max(1, min(self.asked, int(self.memory / self._needed)))
+        if self.asked == 1 or self.memory is None or self._seen is None:
+            return 1 if self.undecided else self.asked
+        return max(1, min(self.asked, int(self.memory / self._needed)))
 
     @property
     def _needed(self) -> float:
