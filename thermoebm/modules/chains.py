@@ -15,8 +15,8 @@ from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
 from thermoebm.samplers import Kernel, Recorder, run
 
-# Most steps in one compiled function on a CPU. On digits, functions of three steps (prior) or two (posterior) take 0.6
-# and 0.8 of the time of functions of one step. Functions of five are hardly faster and compile for twice as long.
+# Most steps in one compiled function on a CPU. Functions of five steps compile for half as long again, and a whole run
+# takes as long with them (docs/performance.md, "The first step").
 BLOCK = 3
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
 # side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
