@@ -1,7 +1,5 @@
 """Operations agree with a count by hand; what is spent adds up; training is the same with and without the callback."""
 
-import mmap
-import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
@@ -23,7 +21,6 @@ from thermoebm.modules.chains import Chains
 from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
 from thermoebm.runs.loggers import MetricsCSV
-from thermoebm.runtime.cost import matrix_rate, peak_memory
 from thermoebm.samplers import ULA, Recorder, compilations
 from thermoebm.schedules import PowerLaw
 
@@ -174,22 +171,6 @@ def test_the_share_of_chains_that_were_replayed(small_model, tmp_path, monkeypat
     assert train(tmp_path, model, Cost())["cost/recorded"].tolist() == [0.5, 1.0, 1.0]
 
 
-def test_the_matrix_rate_is_that_of_a_product_in_the_precision_of_convolutions():
-    """Another product takes as long, within a factor of three; no trace is left in the random numbers of torch."""
-    state = torch.random.get_rng_state()
-    rate = matrix_rate(torch.device("cpu"))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert matrix_rate(torch.device("cpu")) > 0
-    assert torch.equal(state, torch.random.get_rng_state())
-    a = torch.randn(700, 700)
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - began)
-    assert 1 / 3 < rate * min(seconds) / (2 * 700**3) < 3
-
-
 class Traces(ThermodynamicIntegration):
     """Counts its calls in a buffer, and draws from torch's own generator."""
 
@@ -252,17 +233,3 @@ def test_the_closing_line_is_what_was_spent():
         "sampling 71 %, optimizer 15 %, backward 9 %, rest 4 %, loading 1 %; 6.50 s more of measuring; "
         "peak memory 600 MB"
     )
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
-def test_peak_memory_is_the_most_bytes_held_at_once():
-    """What takes the process 64 MiB above its peak raises it by as much, and it stays there."""
-    cpu = torch.device("cpu")
-    peak = peak_memory(cpu)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    assert 0 < resident < peak + 2**20
-    # Pages of its own: a tensor might lie in memory that the process has kept.
-    with mmap.mmap(-1, int(peak) - resident + 64 * 2**20) as held:
-        for page in range(0, len(held), mmap.PAGESIZE):
-            held[page] = 1
-    assert peak_memory(cpu) - peak == pytest.approx(64 * 2**20, abs=8 * 2**20)

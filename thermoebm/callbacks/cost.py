@@ -119,7 +119,8 @@ class Cost(pl.Callback):
         if not (self._fit.steps or self._first):
             self._first, self._epoch = self._epoch, Spent()
             self._first.seconds.update(self._take(trainer, pl_module))
-            pl_module.log("cost/seconds_first_step", time.perf_counter() - self._began, on_step=False, on_epoch=True)
+            waited = time.perf_counter() - self._began
+            pl_module.log("cost/seconds_first_step", waited, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         first, self._first = self._first, None

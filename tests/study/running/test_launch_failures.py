@@ -12,6 +12,7 @@ from thermoebm.study.running import folder, worker
 from thermoebm.study.running.board import Board
 from thermoebm.study.running.executors import Local
 from thermoebm.study.running.launch import Launcher
+from thermoebm.study.running.workers import Sharing
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ class Executor:
     slots = 1
 
     def __init__(self, *ends: tuple[int, bool]) -> None:
-        self.ends, self.started = list(ends), 0
+        self.ends, self.started, self.sharing = list(ends), 0, Sharing(1, None)
 
     def start(self, place: Path) -> int:
         status, done = self.ends[self.started]
