@@ -32,9 +32,12 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
 }
 
 
-# So many versions of a function, and no running uncompiled beyond; torch 2.6 calls the limit by another name.
-NAME = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
-LIMITS = {NAME: 64, f"fail_on_{NAME}_hit": True}
+# So many versions of a function, and no running uncompiled beyond; torch 2.6 has other names.
+LIMITS = (
+    {"recompile_limit": 64, "fail_on_recompile_limit_hit": True}
+    if hasattr(torch._dynamo.config, "recompile_limit")
+    else {"cache_size_limit": 64, "fail_on_cache_limit_hit": True}
+)
 # Networks that a section measures on a CPU by default: a training step of a larger one takes up to minutes.
 ON_CPU = {"training": ("digits",)}
 

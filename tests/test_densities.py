@@ -119,3 +119,20 @@ def test_the_energy_s_score_stays_in_float32_under_autocast(networks, grad):
             scores = [prior.score(z), end.score(z)]
     for score in scores:
         torch.testing.assert_close(score, exact, rtol=0, atol=0)
+
+
+def test_scores_and_chains_are_the_same_in_inference_mode(small_model):
+    """torch.func.grad is zero there on torch 2.6; images and temperatures may be tensors of that mode."""
+    model, rng = small_model(), torch.Generator().manual_seed(0)
+    z = torch.randn(6, 8, generator=rng)
+    with torch.no_grad():
+        score = model.prior.score(z)
+    with torch.inference_mode():
+        assert torch.equal(model.prior.score(z), score)
+        assert torch.equal(model.prior.score(z.clone()), score)
+    assert score.abs().max() > 0.1
+    x, t = torch.rand(6, 1, 8, 8, generator=rng), torch.tensor([0.1, 1.0])
+    ends = model.sample_posterior(x, t, model.stream("test"))
+    with torch.inference_mode():
+        assert torch.equal(model.sample_posterior(x.clone(), t.clone(), model.stream("test")), ends)
+        assert torch.equal(model.sample_posterior(x, t, model.stream("test")), ends)

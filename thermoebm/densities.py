@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -39,13 +40,25 @@ class Density(ABC):
         return _gradient(self.log_prob, z)
 
 
+@cache
+def inference_mode_has_gradients() -> bool:
+    """Whether torch.func.grad works in inference mode: on torch 2.6 it is zero, without a word."""
+    with torch.inference_mode():
+        return torch.func.grad(torch.square)(torch.ones(())).item() == 2
+
+
 def _gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """∇_z Σ function(z), of the shape of z."""
     wanted = torch.is_grad_enabled()
     # Of the two ways below, only torch.func.grad can be compiled and works in inference mode. On small networks it
     # takes nearly twice as long as autograd.grad.
-    if not wanted and (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
+    compiling = torch.compiler.is_compiling()
+    inference = not compiling and torch.is_inference_mode_enabled()
+    if not wanted and (compiling or (inference and inference_mode_has_gradients())):
         return torch.func.grad(lambda z: function(z).sum())(z)
+    if inference:
+        with torch.inference_mode(False), torch.no_grad():
+            return _gradient(function, z.clone())
     with torch.enable_grad():
         z = z if wanted and z.requires_grad else z.detach().requires_grad_()
         return torch.autograd.grad(function(z).sum(), z, create_graph=wanted)[0]

@@ -91,7 +91,8 @@ def draw_gradient(
             value = loss(x, noise)
         # Not backward(): it would add to .grad and start DDP's reduction. A parameter outside the graph has gradient 0.
         parameters = list(trainable(module).values())
-        gradient = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+    gradient = [g.detach() for g in found]  # zeros of what is unused require a gradient on torch 2.6
     taken: set[int] = set()
     own = []
     for g in gradient:

@@ -9,7 +9,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.func import functional_call
 
-from thermoebm.densities import GaussianLikelihood, PowerPosterior, TiltedPrior, without_autocast
+from thermoebm.densities import (
+    GaussianLikelihood,
+    PowerPosterior,
+    TiltedPrior,
+    inference_mode_has_gradients,
+    without_autocast,
+)
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
@@ -128,6 +134,9 @@ class Chains:
     def _run(
         self, chain: Callable[..., Tensor], arguments: tuple[Tensor, ...], reads: tuple[Any, ...], differentiable: bool
     ) -> Tensor:
+        if torch.is_inference_mode_enabled() and not inference_mode_has_gradients():
+            with torch.inference_mode(False), torch.no_grad():
+                return self._run(chain, tuple(a.clone() for a in arguments), reads, differentiable)
         if differentiable or not self._records(arguments[0].device):
             return chain(*arguments)
         return self.recorder(chain, arguments, reads)
