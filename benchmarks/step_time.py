@@ -85,6 +85,17 @@ def scaled(name: str, rates: Rates, link: float, half: bool) -> None:
             )
 
 
+def chain_steps(name: str, rates: Rates, half: bool) -> None:
+    """Prints the predicted time of one Langevin step, at one temperature and at ten, compiled and not."""
+    for kind, count in (("MaximumLikelihood", 1), ("contrastive", 10)):
+        whole = trace_parts(build(NETWORKS[name], torch.device("cpu"), objective=objective(kind, count))).whole
+        for fused in (True, False):
+            one, prior, posterior = (1e3 * rates.seconds(operations, fused=fused, half=half) for operations in whole)
+            how = "compiled" if fused else "uncompiled"
+            print(f"A posterior step at {count} temperature(s), {how}: {posterior - one:.3g} ms; ", end="")
+            print(f"a prior step {prior - one:.3g} ms.")
+
+
 def study(path: str, rates: Rates, half: bool) -> None:
     """Prints the hours of a study's runs on one device, one after another, with their measurements."""
     made = read(path, CLI)
@@ -126,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "100 runs, one on each device, hours |\n|---|---|---|---|---|---|---|---|"
     )
     scaled("cifar10 features 64", rates, options.link, half)
+    chain_steps("cifar10 features 64", rates, half)
     for path in options.study:
         study(path, rates, half)
 
