@@ -23,7 +23,7 @@ def test_the_time_left_is_that_of_steps_that_compile_nothing(monkeypatch, capsys
         compiled[0] += step < 2
         now[0] += 60.0 if step < 2 else 2.0
         callback.on_train_batch_end(trainer, None)
-        left.append(callback._left())
+        left.append(callback._left(callback._bar.n))
     callback.on_train_end(trainer, None)
     assert left == [[], [], *([f"00:{2 * (9 - step):02} left"] for step in range(2, 10))]
 

@@ -24,6 +24,7 @@ class Progress(ProgressBar):
         self._enabled = True
         self._since = 0, 0.0  # completed steps and time, when steps began to take what they take
         self._compiled = -1
+        self._scalars: list[str] = []
 
     def disable(self) -> None:
         self._enabled = False
@@ -38,7 +39,7 @@ class Progress(ProgressBar):
         steps = trainer.estimated_stepping_batches
         endless = math.isinf(steps)
         of_all = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-        self._compiled = -1
+        self._compiled, self._scalars = -1, []
         self._bar = tqdm(
             total=None if endless else int(steps),
             initial=trainer.global_step,
@@ -56,20 +57,22 @@ class Progress(ProgressBar):
         if compilations() != self._compiled:
             self._compiled, self._since = compilations(), (self._bar.n + 1, time.monotonic())
         last = self._bar.n + 1 == self._bar.total
+        self._bar.set_postfix_str(", ".join([*self._left(self._bar.n + 1), *self._scalars]), refresh=False)
         if self._bar.update() or last:  # reads scalars, which waits for the device, only when the bar is redrawn
             metrics = trainer.progress_bar_metrics
-            shown = [
+            self._scalars = [
                 f"{k.removeprefix('train/')}={v:.4g}" for k, v in metrics.items() if k in ("train/loss", "train/nll")
             ]
-            self._bar.set_postfix_str(", ".join([*self._left(), *shown]), refresh=False)
+            # The closing redraw shows the last ones.
+            self._bar.set_postfix_str(", ".join([*self._left(self._bar.n), *self._scalars]), refresh=False)
 
-    def _left(self) -> list[str]:
-        """The time left, where it can be told."""
+    def _left(self, step: int) -> list[str]:
+        """The time left after so many steps, where it can be told."""
         assert self._bar is not None
         done, began = self._since
-        if self._bar.total is None or self._bar.n <= done:
+        if self._bar.total is None or step <= done:
             return []
-        seconds = (time.monotonic() - began) / (self._bar.n - done) * (self._bar.total - self._bar.n)
+        seconds = (time.monotonic() - began) / (step - done) * (self._bar.total - step)
         return [f"{tqdm.format_interval(seconds)} left"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
