@@ -1,7 +1,6 @@
 """``python -m thermoebm.study plan|run|status|collect|claims|figures|page STUDY.yaml [--output DIR]``."""
 
 import argparse
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,11 @@ _COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status; faults are reported in one sentence."""
     options = _options(arguments)
-    started = time.perf_counter()
     from thermoebm.cli.train import CLI
     from thermoebm.study.planning.definitions import StudyError
     from thermoebm.study.planning.file import read
 
     quieten()  # Lightning sets its loggers when it is imported
-    options.importing = time.perf_counter() - started
     try:
         study = read(options.study, CLI)
         output = options.output or Path("studies") / study.name
