@@ -24,7 +24,7 @@ from thermoebm.runtime.cost import choose_threads, compiles, synchronise
 from thermoebm.runtime.step_time import Rates, all_reduce, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine, adam_seconds, trace_parts
+from thermoebm.study.planning.work import Counter, Machine, Part, adam_seconds, trace_parts
 
 # The runs of one data set in the report, and the steps of each.
 RUNS, STEPS = 100, 8000
@@ -37,7 +37,11 @@ def machine(model: LatentEBM, rates: Rates, device: torch.device, half: bool) ->
 
 def predicted(model: LatentEBM, how: Machine) -> float:
     """Seconds of a training step that samples the whole ladder."""
-    return float(trace_parts(model).whole.amount(model, BATCH, how)[1]) + adam_seconds(model, how.rates)
+    return float(_gradient(model).amount(model, BATCH, how)[1]) + adam_seconds(model, how.rates)
+
+
+def _gradient(model: LatentEBM) -> Part:
+    return trace_parts(model).gradient[model.objective.whole_ladder(0)]
 
 
 def compared(name: str, kind: str, steps: int, device: torch.device, half: bool, repeats: int) -> None:
@@ -47,7 +51,8 @@ def compared(name: str, kind: str, steps: int, device: torch.device, half: bool,
     x = images(NETWORKS[name], device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=device.type == "cuda" or None)
     context = partial(torch.autocast, device.type, torch.bfloat16, enabled=half)
-    with threads(choose_threads(model.generator, BATCH)) if device.type == "cpu" else threads(torch.get_num_threads()):
+    cores = choose_threads(BATCH * model.chains.generator_flops) if device.type == "cpu" else torch.get_num_threads()
+    with threads(cores):
         seconds, predictions = [], []
         for repeat in range(repeats + 2):  # the first two compile and record
             with context():
@@ -88,7 +93,7 @@ def scaled(name: str, rates: Rates, link: float, half: bool) -> None:
 def chain_steps(name: str, rates: Rates, half: bool) -> None:
     """Prints the predicted time of one Langevin step, at one temperature and at ten, compiled and not."""
     for kind, count in (("MaximumLikelihood", 1), ("contrastive", 10)):
-        whole = trace_parts(build(NETWORKS[name], torch.device("cpu"), objective=objective(kind, count))).whole
+        whole = _gradient(build(NETWORKS[name], torch.device("cpu"), objective=objective(kind, count)))
         for fused in (True, False):
             one, prior, posterior = (1e3 * rates.seconds(operations, fused=fused, half=half) for operations in whole)
             how = "compiled" if fused else "uncompiled"
@@ -116,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", default=default, help="to measure; default %(default)s")
     parser.add_argument("--steps", type=int, default=40 if on_gpu else 4, help="of a posterior chain; %(default)s")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rates", help="of a device: the fields of Rates, as 7.31e14,6.3e14,2.9e12,4.6e-6")
+    parser.add_argument("--rates", help="of a device: the fields of Rates, as 7.31e14,6.3e14,2.9e12,4.6e-6,2.9e12")
     parser.add_argument("--link", type=float, default=2e11, help="bytes/s between devices; default %(default)s")
     parser.add_argument("--study", nargs="*", default=[], help="study files whose runs to predict")
     options = parser.parse_args(argv)

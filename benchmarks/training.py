@@ -154,7 +154,7 @@ def _fit(name: str, kind: str, precision: str, batch: int, settings: Settings, *
     model = _model(name, kind, batch, settings)
     data = Noise(NETWORKS[name], 3 if settings.quick else 40, batch)
     watch = StepTimes(settings.effort.seconds, 1 if phases else 10, phases)
-    with tempfile.TemporaryDirectory() as folder, threads(choose_threads(model.generator, batch)):
+    with tempfile.TemporaryDirectory() as folder, threads(choose_threads(batch * model.chains.generator_flops)):
         trainer = pl.Trainer(
             accelerator="gpu" if settings.device.type == "cuda" else "cpu",
             devices=1,

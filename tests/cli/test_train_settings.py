@@ -42,9 +42,9 @@ def test_a_variant_has_a_folder_of_its_own(tmp_path):
 def test_threads_are_one_where_a_batch_is_small_and_all_elsewhere(small_model, tmp_path):
     """auto: one core for 8x8 digits and for one image of 32x32, all of them for a batch of these."""
     torch.set_num_threads(2)
-    assert choose_threads(small_model().generator, 75) == 1
+    assert choose_threads(75 * small_model().chains.generator_flops) == 1
     larger = small_model(generator=ConvGenerator(8, (3, 32, 32), features=8))  # 8.5 million operations an image
-    assert [choose_threads(larger.generator, batch_size) for batch_size in (75, 1)] == [2, 1]
+    assert [choose_threads(count * larger.chains.generator_flops) for count in (75, 1)] == [2, 1]
     for threads, number in (("auto", 1), (2, 2)):
         with pytest.warns(UserWarning, match="predict without --ckpt_path uses an untrained model"):
             cli("predict", *SHORT, "--num_samples", 1, "--runs", tmp_path, "--threads", threads)

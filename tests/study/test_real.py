@@ -35,7 +35,7 @@ def test_operations_are_counted_as_a_run_logs_them(tmp_path):
         _, _ = cli("fit", *SHORT, "--config", CONFIGS / overlay, "--runs", tmp_path / overlay, "--variant", "x")
         with next((tmp_path / overlay).rglob("metrics.csv")).open() as file:
             logged = [float(row["cost/flops"]) for row in csv.DictReader(file) if row["cost/flops"]]
-        assert Counter(lambda cell: Machine(Rates(1e9, 1e9, 1e9, 1e-6))).work(
+        assert Counter(lambda cell: Machine(Rates(1e9, 1e9, 1e9, 1e-6, 1e9))).work(
             study.cells[0]
         ).training.flops == pytest.approx(logged[-1], rel=1e-6)  # logged in float32
 

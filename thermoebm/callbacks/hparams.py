@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
-from torch.utils.tensorboard.summary import hparams
 
 from thermoebm.callbacks.pictures import tensorboards
 from thermoebm.runs.logged import VARIANCES, distance
@@ -29,6 +28,8 @@ class HParams(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        from torch.utils.tensorboard.summary import hparams  # half a second that a refused command need not wait
+
         every = settings(self.config) | {"seed": self.config.get("seed_everything")}
         shown = {name: value for name, value in every.items() if value is not None}
         # The tab takes its columns from one run, so each run lists all settings; vanilla models, say, have no power.

@@ -8,7 +8,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from thermoebm.runs import directories
-from thermoebm.runs.loggers import MetricsCSV
 from thermoebm.runtime.terminal import say, tensorboard_command
 
 
@@ -32,6 +31,8 @@ class RunDirectory(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        from thermoebm.runs.loggers import MetricsCSV  # with pandas, for which a refused command need not wait
+
         mine = None if not trainer.is_global_zero else self.continued or directories.claim(self.parent)
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
         step = self.resume_step

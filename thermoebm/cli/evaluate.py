@@ -139,7 +139,9 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     model, data = evaluation.load(path, settings)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with threads(choose_threads(model.generator, 100) if settings.device == "cpu" else torch.get_num_threads()):
+    with threads(
+        choose_threads(100 * model.chains.generator_flops) if settings.device == "cpu" else torch.get_num_threads()
+    ):
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
         pairs = evaluation.reconstruction_pairs(model, data, settings)

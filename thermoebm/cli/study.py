@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thermoebm.cli.parser import Parser
+from thermoebm.runtime.collection import importing
 from thermoebm.runtime.terminal import fail, quieten, say
 
 _COMMANDS = {
@@ -22,9 +23,10 @@ _COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status; faults are reported in one sentence."""
     options = _options(arguments)
-    from thermoebm.cli.train import CLI
-    from thermoebm.study.planning.definitions import StudyError
-    from thermoebm.study.planning.file import read
+    with importing():
+        from thermoebm.cli.train import CLI
+        from thermoebm.study.planning.definitions import StudyError
+        from thermoebm.study.planning.file import read
 
     quieten()  # Lightning sets its loggers when it is imported
     try:

@@ -93,7 +93,7 @@ class CLI(LightningCLI):
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))
         if threads == "auto":
-            threads = choose_threads(self.model.generator, self.datamodule.batch_size)
+            threads = choose_threads(self.datamodule.batch_size * self.model.chains.generator_flops)
         torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:

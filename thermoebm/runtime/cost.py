@@ -135,10 +135,9 @@ def forward_flops(network: OfLatents) -> int:
     return flops.total
 
 
-def choose_threads(generator: OfLatents, batch_size: int) -> int:
-    """One thread if a batch is too small to be split among threads, otherwise the number that torch uses now."""
-    is_small = batch_size * forward_flops(generator) < SMALL_BATCH_FLOPS
-    return 1 if is_small else torch.get_num_threads()
+def choose_threads(flops: int) -> int:
+    """One thread if a batch of so many operations is too small to be split, otherwise as many as torch uses now."""
+    return 1 if flops < SMALL_BATCH_FLOPS else torch.get_num_threads()
 
 
 def choose_precision(accelerator: str) -> str:

@@ -1,35 +1,37 @@
 """The time of a computation, predicted from its operations and from what the machine was measured to do.
 
-An operation takes the time of its arithmetic, at the rate of a large matrix product or convolution, that of its bytes,
-at the bandwidth of a large copy, and a launch:
+An operation takes the time of its arithmetic, at the rate of matrix products or of the generator's convolutions, that
+of its bytes, at the rate of a large copy or, where their order changes, of a transposition, and a launch:
 
-    seconds = Σ FLOPs / rate + bytes / bandwidth + launch
+    seconds = Σ FLOPs / rate + bytes / rate + launch
 
-Compiled, all operations between two matrix products or convolutions are one, with the bytes of the largest of them.
+Compiled, all operations between two matrix products or convolutions are one, with the bytes of the slowest of them.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from thermoebm.runtime.cost import matrix_rate, synchronise
 
 
 class Operation(NamedTuple):
-    """Nominal floating-point operations, bytes of all tensors that are read or written, and whether it convolves."""
+    """Nominal floating-point operations, bytes of all tensors that are read or written, and what is peculiar to it."""
 
     flops: float
     bytes: float
     convolves: bool = False
+    reorders: bool = False  # numbers come in another order than they go
 
 
 class Trace(TorchDispatchMode):
@@ -41,14 +43,49 @@ class Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if not _is_free(func):
-            formula = flop_registry.get(func.overloadpacket)
-            flops = formula(*args, **kwargs, out_val=out) if formula else 0
-            tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)}
-            moved = sum(tensor.nbytes for tensor in tensors.values())
-            self.operations.append(Operation(flops, moved, "convolution" in func.overloadpacket.__name__))
+        if _is_free(func):
+            return func(*args, **kwargs)
+        out = _output(func, args, kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        flops = formula(*args, **kwargs, out_val=out) if formula else 0
+        tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)}
+        moved = sum(tensor.nbytes for tensor in tensors.values())
+        convolves = "convolution" in func.overloadpacket.__name__
+        self.operations.append(Operation(flops, moved, convolves, not flops and _reorders(tensors.values())))
         return out
+
+
+def _reorders(tensors: Iterable[Tensor]) -> bool:
+    """Whether the largest of the tensors have their numbers in different orders in memory."""
+    tensors = list(tensors)
+    most = max((t.numel() for t in tensors), default=0)
+    large = [
+        [(n, step) for n, step in zip(t.shape, t.stride(), strict=True) if n > 1] for t in tensors if t.numel() == most
+    ]
+    return any(order != large[0] for order in large)
+
+
+# Outputs without values, by operation and by what it was given: torch finds their shapes out in Python.
+_outputs: dict[Any, Any] = {}
+
+
+def _output(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if func._schema.is_mutable or not all(leaf.is_meta for leaf in tree_leaves(args) if isinstance(leaf, Tensor)):
+        return func(*args, **kwargs)
+    key = func, _frozen(args), _frozen(tuple(kwargs.items()))
+    if key not in _outputs:
+        _outputs[key] = func(*args, **kwargs)
+    return tree_map_only(
+        Tensor, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device), _outputs[key]
+    )
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.stride(), value.dtype
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return type(value), value
 
 
 def _is_free(func: Any) -> bool:
@@ -64,16 +101,18 @@ class Rates:
     """What a machine does in a second.
 
     Args:
-        matrix: FLOPs of large matrix products, in the precision of the computation.
+        matrix: FLOPs of matrix products, in the precision of the computation.
         convolution: FLOPs of a transposed convolution like the generator's, and of its gradient.
         bandwidth: Bytes read and written by a large copy.
         launch: Seconds that an operation takes whatever it computes; on CUDA within a graph.
+        transposition: Bytes read and written by a transposed copy.
     """
 
     matrix: float
     convolution: float
     bandwidth: float
     launch: float
+    transposition: float
 
     def seconds(self, operations: Iterable[Operation], *, fused: bool, half: bool = False) -> float:
         """Predicted time of operations, one after another.
@@ -84,17 +123,16 @@ class Rates:
             half: Whether float32 tensors of the operations stand for tensors of half the bytes, as under autocast.
         """
         total, between = 0.0, 0.0
-        for flops, moved, convolves in operations:
-            moved = moved / 2 if half else moved
+        for flops, moved, convolves, reorders in operations:
+            moving = moved / (2 if half else 1) / (self.transposition if reorders else self.bandwidth)
             if fused and not flops:
-                between = max(between, moved)
+                between = max(between, moving)
                 continue
             if between:
-                total += between / self.bandwidth + self.launch
+                total += between + self.launch
                 between = 0.0
-            rate = self.convolution if convolves else self.matrix
-            total += flops / rate + moved / self.bandwidth + self.launch
-        return total + (between / self.bandwidth + self.launch if between else 0.0)
+            total += flops / (self.convolution if convolves else self.matrix) + moving + self.launch
+        return total + (between + self.launch if between else 0.0)
 
 
 def all_reduce(size: float, processes: int, link: float) -> float:
@@ -104,26 +142,38 @@ def all_reduce(size: float, processes: int, link: float) -> float:
 
 def measured(device: torch.device) -> Rates:
     """The rates of this machine, within a second, with the present number of threads and under the present autocast."""
-    numbers = 2**28 if device.type == "cuda" else 2**24
-    source = torch.ones(numbers, device=device)
+    side = 2**14 if device.type == "cuda" else 2**11
+    source = torch.ones(side, side, device=device)
     target = torch.empty_like(source)
-    copying = _seconds(lambda: target.copy_(source), device)
-    return Rates(matrix_rate(device), _convolution_rate(device), 2 * source.nbytes / copying, _launch(device))
+    copying, transposing = (_seconds(partial(target.copy_, numbers), device) for numbers in (source, source.t()))
+    moved = 2 * source.nbytes
+    return Rates(
+        _product_rate(device), _convolution_rate(device), moved / copying, _launch(device), moved / transposing
+    )
+
+
+def _product_rate(device: torch.device) -> float:
+    """The rate of a large product; on a CPU that of a hidden layer of the report's energy, which is lower."""
+    if device.type == "cuda":
+        return matrix_rate(device)
+    batches, weight = torch.ones(20, 375, 200).unbind(), torch.ones(200, 200)  # more than its caches hold
+    return 2 * 20 * 375 * 200 * 200 / _seconds(lambda: [h @ weight for h in batches], device)
 
 
 def _convolution_rate(device: torch.device) -> float:
-    """The rate of a hidden layer of the report's generator, forward and back to its input; narrower on a CPU."""
-    wide, count = (512, 750) if device.type == "cuda" else (256, 375)
+    """The rate of two hidden layers of the report's generator, forward and back to their input; narrower on a CPU."""
+    wide, count = (512, 750) if device.type == "cuda" else (256, 75)
     h = torch.ones(count, wide, 4, 4, device=device).to(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.full((wide, wide // 2, 4, 4), 0.01, device=device)
+    weights = [torch.full((wide // n, wide // n // 2, 4, 4), 0.01, device=device) for n in (1, 2)]
     if torch.is_autocast_enabled(device.type):
-        weight = weight.to(torch.get_autocast_dtype(device.type))
+        weights = [weight.to(torch.get_autocast_dtype(device.type)) for weight in weights]
 
     def there_and_back() -> Tensor:
         with torch.enable_grad():
-            return torch.autograd.grad(conv_transpose2d(h, weight, None, 2, 1).sum(), h)[0]
+            middle = conv_transpose2d(h, weights[0], None, 2, 1)
+            return torch.autograd.grad(conv_transpose2d(middle, weights[1], None, 2, 1).sum(), h)[0]
 
-    flops = 2 * (2 * count * wide * (wide // 2) * 16 * 4 * 4)
+    flops = 2 * 2 * (2 * count * wide * (wide // 2) * 16 * 4 * 4)
     return flops / _seconds(there_and_back, device, 5)
 
 

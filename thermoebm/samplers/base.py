@@ -1,6 +1,7 @@
 """The interface of a kernel, and the loop that runs it; only this loop handles compilation and recomputation."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -131,8 +132,11 @@ class _CompiledSteps:
     instance: "_CompiledSteps"
 
     def __init__(self) -> None:
-        self.compiled: Any = torch.compile(_steps, dynamic=False)
         self.shapes: set[Any] = set()
+
+    @cached_property
+    def compiled(self) -> Any:
+        return torch.compile(_steps, dynamic=False)  # imports the compiler, for a second or two
 
     def __call__(self, kernel: Kernel, density: Density, state: Any, noise: Tensor) -> tuple[Any, Any]:
         if self.compiled is None:

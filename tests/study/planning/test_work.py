@@ -17,7 +17,7 @@ from thermoebm.study.planning.work import Counter, Machine, adam_seconds, trace_
 from thermoebm.study.running import plan
 
 # A launch costs nothing, so that all times are proportional to the images.
-MACHINE = Machine(Rates(matrix=1e9, convolution=1e9, bandwidth=1e9, launch=0.0))
+MACHINE = Machine(Rates(matrix=1e9, convolution=1e9, bandwidth=1e9, launch=0.0, transposition=1e9))
 
 
 @pytest.mark.parametrize("objective", ["maximum likelihood", "endpoints", "contrastive", "pathwise"])
@@ -29,7 +29,8 @@ def test_traced_operations_are_those_that_a_run_counts(small_model, objective, c
     model.prior_sampler.num_steps, model.posterior_sampler.num_steps = 7, 5
     parts = trace_parts(model)
     x = torch.zeros(9, channels, 16, 16)
-    for step, part in ((0, parts.whole), (1, parts.plain)):
+    for step in (0, 1):
+        part = parts.gradient[model.objective.whole_ladder(step)]
         flops, seconds = part.amount(model, 9, MACHINE)
         assert flops == pytest.approx(count_flops(model, x, step), rel=1e-5)  # torch 2.6 counts the trapezium too
         twice = part.amount(model, 18, MACHINE)
@@ -68,22 +69,21 @@ def test_a_run_is_its_steps_and_measurements(digits):
     batch, epochs = config["data"]["init_args"]["batch_size"], config["trainer"]["max_epochs"]
     steps = epochs * (1500 // batch)
     ladders = sum(map(model.objective.whole_ladder, range(steps)))
-    whole, plain, draw = (part.amount(model, batch, MACHINE) for part in (parts.whole, parts.plain, parts.draw))
+    gradient = {kind: part.amount(model, batch, MACHINE) for kind, part in parts.gradient.items()}
     assert work.steps == steps
-    training = ladders * whole + (steps - ladders) * plain
+    training = ladders * gradient[True] + (steps - ladders) * gradient.get(False, 0)
     assert work.training.flops == pytest.approx(training[0])
     assert work.training.seconds == pytest.approx(training[1] + steps * adam_seconds(model, MACHINE.rates))
     variance = config["gradient_variance"]
     times = epochs // variance["every_n_epochs"] if variance["every_n_epochs"] else 0
     draws = variance["num_batches"] * variance["repetitions"] * (times * len(variance["splits"]) + 1)
-    assert work.draws.flops == pytest.approx(draws * draw[0])
+    assert work.draws.flops == pytest.approx(draws * gradient[model.objective.whole_ladder(None)][0])
     assert work.seconds == work.training.seconds + work.draws.seconds + work.chains.seconds
 
 
 def test_models_that_differ_in_values_only_are_traced_once(digits, monkeypatch):
     traced = []
-    monkeypatch.setattr("thermoebm.study.planning.work.trace_parts", lambda model: traced.append(model) or parts)
-    parts = trace_parts(digits.cells[0].composed.model)
+    monkeypatch.setattr("thermoebm.study.planning.work.trace_parts", lambda m: traced.append(m) or trace_parts(m))
     counter = Counter(lambda cell: MACHINE)
     for cell in digits.cells:
         counter.work(cell)
@@ -91,11 +91,12 @@ def test_models_that_differ_in_values_only_are_traced_once(digits, monkeypatch):
 
 
 def test_the_plan_says_what_it_follows_from(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "measured", lambda device: Rates(2e11, 1.5e11, 2e10, 5e-6))
+    monkeypatch.setattr(plan, "measured", lambda device: Rates(2e11, 1.5e11, 2e10, 5e-6, 4e9))
     lines = plan.plan(digits, tmp_path, jobs=1, threads_each=1, runs_per_gpu=1)
     assert len(lines) == len(digits.runs) + 4
     assert lines[-1].endswith(
-        "200 GFLOP/s of matrix products, 150 GFLOP/s of convolutions, 20.0 GB/s, 5.0 µs for each operation."
+        "200 GFLOP/s of matrix products, 150 GFLOP/s of convolutions, 20.0 GB/s, transposed 4.00 GB/s, 5.0 µs for each "
+        "operation."
     )
     assert "39 runs of 13 cells" in lines[-2]
 

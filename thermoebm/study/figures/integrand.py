@@ -92,7 +92,7 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     data.setup()
     held_out = data.held_out_images[:IMAGES]
     images = Images(held_out).__getitems__(list(range(len(held_out))))
-    with threads(choose_threads(model.generator, len(images))):
+    with threads(choose_threads(len(images) * model.chains.generator_flops)):
         _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)

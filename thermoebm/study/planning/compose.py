@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningCLI
+from torch.overrides import TorchFunctionMode
 
 from thermoebm.modules import LatentEBM
 from thermoebm.study.planning.definitions import StudyError
@@ -34,7 +34,7 @@ class Composed:
     Args:
         config: Every field, defaults included.
         settings: The fields that differ from their defaults and have an effect; the hash is computed from these.
-        model: The untrained model.
+        model: The model, whose weights have shapes and no values that mean anything.
         data: The data set; nothing has been read from disk yet.
     """
 
@@ -72,7 +72,7 @@ def compose(program: type[LightningCLI], configs: list[Path], overrides: dict[st
         StudyError: If train.py would refuse the config (the message is then train.py's own), or if the run would have
             no end or keep no checkpoints.
     """
-    arguments = ["fit", *(f"--config={path}" for path in configs), f"--seed_everything={seed}"]
+    arguments = [*(f"--config={path}" for path in configs), f"--seed_everything={seed}"]
     arguments += [f"--{field}={_text(value)}" for field, value in overrides.items()]
     said = io.StringIO()
     try:
@@ -111,9 +111,10 @@ class _Check:
         self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
 
     def compose(self, arguments: list[str]) -> Composed:
-        self.config = self.parser.parse_args(arguments)
+        # The whole program's parser would check the subcommand's fields a second time.
+        self.config = Namespace(subcommand="fit", fit=self._parser("fit").parse_args(arguments))
         threads = torch.get_num_threads()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _Uninitialised():
             super().instantiate_classes()  # type: ignore[misc]
         torch.set_num_threads(threads)
         trainer = self.config.fit.trainer
@@ -130,9 +131,19 @@ class _Check:
 
     def _plain(self, skip_default: bool) -> dict[str, Any]:
         fields = {"skip_none": False, "skip_default": skip_default}
-        dumped = self._parser("fit").dump(self.config.fit, skip_validation=True, **fields)  # parsing has validated it
-        plain: dict[str, Any] = yaml.safe_load(dumped)
+        # Parsing has validated it.
+        dumped = self._parser("fit").dump(self.config.fit, format="json", skip_validation=True, **fields)
+        plain: dict[str, Any] = json.loads(dumped)
         return plain
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves weights as they are allocated: a plan needs their shapes, and full width takes a second to draw."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", *args[:1])
+        return func(*args, **(kwargs or {}))
 
 
 _checks: dict[type[LightningCLI], _Check] = {}

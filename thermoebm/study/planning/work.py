@@ -84,9 +84,7 @@ class Part(NamedTuple):
 class Parts(NamedTuple):
     """The parts of a run."""
 
-    plain: Part  # a training step that does not sample the whole ladder of temperatures
-    whole: Part  # a training step that does
-    draw: Part  # one draw of the gradient
+    gradient: dict[bool, Part]  # a training step or a draw, by whether it samples the whole ladder of temperatures
     ladder: Part  # a ladder for the evidence, at the validation's temperatures
     sample: Part  # generated samples
 
@@ -117,9 +115,10 @@ class Counter:
         trainer, variance, fidelity = (config[name] for name in ("trainer", "gradient_variance", "fidelity"))
         batch, epochs = int(config["data"]["init_args"]["batch_size"]), trainer["max_epochs"]
         parts, machine = self._traced(cell), self.machine(cell)
-        plain, whole, draw, ladder = (part.amount(model, batch, machine) for part in parts[:4])
         steps = epochs * (train // batch)
-        ladders = sum(map(model.objective.whole_ladder, range(steps)))
+        gradient = {kind: part.amount(model, batch, machine) for kind, part in parts.gradient.items()}
+        training = sum(gradient[model.objective.whole_ladder(step)] for step in range(steps))
+        draw, ladder = gradient[model.objective.whole_ladder(None)], parts.ladder.amount(model, batch, machine)
         optimizer = np.array([0.0, steps * adam_seconds(model, machine.rates)])
         limit = trainer["limit_val_batches"]
         validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
@@ -130,7 +129,7 @@ class Counter:
         chains = (validations * validated * (draw + ladder) + held_out * ladder) / batch
         return Work(
             steps,
-            Amount(*(ladders * whole + (steps - ladders) * plain + optimizer)),
+            Amount(*(training + optimizer)),
             Amount(*(draws * (_times(epochs, variance) + 1))),
             Amount(*(samples * (_times(epochs, fidelity) + 1) + chains)),
         )
@@ -182,13 +181,9 @@ def trace_parts(model: LatentEBM) -> Parts:
             lists.append(trace.operations)
         return Part(*lists)
 
-    kinds = {twin.objective.whole_ladder(step): step for step in (1, 0)}
-    steps = {kind: part(partial(gradient, step)) for kind, step in kinds.items()}
-    always = next(iter(steps.values()))
+    kinds = {twin.objective.whole_ladder(step): step for step in (None, 1, 0)}
     return Parts(
-        steps.get(False, always),
-        steps.get(True, always),
-        part(partial(gradient, None)),
+        {kind: part(partial(gradient, step)) for kind, step in kinds.items()},
         part(lambda: twin.ladder(x, twin.evidence_schedule, rng)),
         part(lambda: twin.generate(_TRACED, rng)),
     )
@@ -201,7 +196,7 @@ def adam_seconds(model: LatentEBM, rates: Rates) -> float:
 
 def _amount(operations: list[Operation], times: float, machine: Machine) -> Any:
     """Operations and seconds as an array of two numbers, for so many times as many images as were traced."""
-    scaled = [Operation(times * flops, times * moved, convolves) for flops, moved, convolves in operations]
+    scaled = [Operation(times * flops, times * moved, *kind) for flops, moved, *kind in operations]
     seconds = machine.rates.seconds(scaled, fused=machine.fused, half=machine.half)
     return np.array([sum(operation.flops for operation in scaled), seconds])
 

@@ -44,14 +44,14 @@ class Machines:
         config, model, device = cell.composed.config, cell.composed.model, self.device(cell)
         batch = int(config["data"]["init_args"]["batch_size"])
         half = "16" in str(config["trainer"]["precision"] or choose_precision(config["trainer"]["accelerator"]))
+        flops = batch * model.chains.generator_flops
         with threads(self.threads):
-            count = choose_threads(model.generator, batch)
+            count = choose_threads(flops)
         way = device.type, count, half
         if way not in self._rates:
             with threads(count), torch.autocast(device.type, torch.bfloat16, enabled=half):
                 self._rates[way] = measured(device)
-        fused = compiles(model.chains.compile, batch * model.chains.generator_flops, device.type)
-        return Machine(self._rates[way], fused, half)
+        return Machine(self._rates[way], compiles(model.chains.compile, flops, device.type), half)
 
     def seconds(self, cell: Cell, work: Work) -> float:
         """Predicted duration of a run of the cell."""
@@ -97,7 +97,7 @@ def _rates(machines: Machines) -> str:
     def one(rates: Rates) -> str:
         return (
             f"{scaled(rates.matrix)}FLOP/s of matrix products, {scaled(rates.convolution)}FLOP/s of convolutions, "
-            f"{scaled(rates.bandwidth)}B/s, "
+            f"{scaled(rates.bandwidth)}B/s, transposed {scaled(rates.transposition)}B/s, "
             f"{1e6 * rates.launch:.1f} µs for each operation"
         )
 
