@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from thermoebm.callbacks import GradientVariance
 from thermoebm.callbacks.alarms import ZeroGradientAlarm
 from thermoebm.modules import chains as chains_module
+from thermoebm.modules import rounded as rounded_module
 from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import ThermodynamicIntegration
 from thermoebm.runtime import cost
@@ -43,7 +44,7 @@ def test_weights_rounded_once_are_what_autocast_makes_of_them_at_each_step(small
     model = small_model(generator=ConvGenerator(8, (1, 8, 8), 2, normalization=normalization))
     with torch.autocast("cpu", torch.bfloat16):
         once = sample(model)
-        monkeypatch.setattr(type(model.chains), "_rounded_likelihood", lambda chains, device: chains.likelihood)
+        monkeypatch.setattr(chains_module, "rounded", lambda likelihood, device: likelihood)
         each_step = sample(model)
     assert torch.equal(once, each_step)
     assert (once - sample(model)).abs().max() > 1e-5
@@ -51,7 +52,7 @@ def test_weights_rounded_once_are_what_autocast_makes_of_them_at_each_step(small
 
 def test_autocast_rounds_each_weight_once_a_chain(small_model, monkeypatch):
     model = small_model()
-    made = record(monkeypatch, chains_module._Rounded, "__init__", lambda rounded, network, dtype: dtype)
+    made = record(monkeypatch, rounded_module._Network, "__init__", lambda rounded, network, dtype: dtype)
     with torch.autocast("cpu", torch.bfloat16):
         sample(model)
     assert made == [torch.bfloat16]

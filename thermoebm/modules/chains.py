@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.func import functional_call
 
 from thermoebm.densities import (
     GaussianLikelihood,
@@ -16,6 +15,7 @@ from thermoebm.densities import (
     inference_mode_has_gradients,
     without_autocast,
 )
+from thermoebm.modules.rounded import rounded
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import cost
 from thermoebm.runtime.threads import threads
@@ -70,7 +70,6 @@ class Chains:
         temperature_chunk: int | Literal["auto"] = "auto",
         compile: Literal["auto", "on", "graph", "off"] = "auto",
     ) -> None:
-        self.generator = generator
         self.energy_flops, self.generator_flops = (cost.forward_flops(network) for network in (energy, generator))
         self.prior = prior
         self.likelihood = likelihood
@@ -103,7 +102,7 @@ class Chains:
         block = self._block(len(x) * self.generator_flops, len(x), noise)
 
         def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-            likelihood = self.likelihood if differentiable or z.is_meta else self._rounded_likelihood(z.device.type)
+            likelihood = self.likelihood if differentiable or z.is_meta else rounded(self.likelihood, z.device.type)
             density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
             end, _ = run(self.posterior_sampler, density, z, noise, block=block, differentiable=differentiable)
             return end.z
@@ -170,33 +169,6 @@ class Chains:
         most = LATENTS // len(x) if x.device.type == "cpu" else count
         return _largest_divisor(count, min(most, self._fitting or count))
 
-    def _rounded_likelihood(self, device_type: str) -> GaussianLikelihood:
-        """The likelihood; under autocast, with weights that are already rounded to the autocast data type."""
-        if not torch.is_autocast_enabled(device_type):
-            return self.likelihood
-        rounded = _Rounded(self.generator, torch.get_autocast_dtype(device_type))
-        return GaussianLikelihood(rounded, self.likelihood.sigma)
-
 
 def _largest_divisor(number: int, most: int) -> int:
     return next((divisor for divisor in range(min(number, most), 1, -1) if number % divisor == 0), 1)
-
-
-class _Rounded:
-    """A network whose matrices and convolution kernels have been rounded to the data type of autocast.
-
-    Autocast itself caches rounded weights only while gradients of the weights are needed. On CUDA the kernels are laid
-    out with their channels last, which saves cuDNN a tenth of the time (docs/performance.md).
-    """
-
-    def __init__(self, network: torch.nn.Module, dtype: torch.dtype) -> None:
-        self.network = network
-        self.weights = {name: _rounded(p.detach(), dtype) for name, p in network.named_parameters() if p.dim() > 1}
-
-    def __call__(self, z: Tensor) -> Tensor:
-        return functional_call(self.network, self.weights, z)
-
-
-def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    channels_last = weight.is_cuda and weight.dim() == 4
-    return weight.to(dtype, memory_format=torch.channels_last if channels_last else torch.preserve_format)
