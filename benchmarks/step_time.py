@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = "cifar10 features 64,celeba features 64" if on_gpu else "digits,cifar10 features 16,celeba features 16"
     parser.add_argument("--networks", default=default, help="to measure; default %(default)s")
     parser.add_argument("--steps", type=int, default=40 if on_gpu else 4, help="of a posterior chain; %(default)s")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--rates", help="of a device: the fields of Rates, as 7.31e14,6.3e14,2.9e12,4.6e-6,2.9e12")
     parser.add_argument("--link", type=float, default=2e11, help="bytes/s between devices; default %(default)s")
     parser.add_argument("--study", nargs="*", default=[], help="study files whose runs to predict")
