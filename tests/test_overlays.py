@@ -79,5 +79,5 @@ def test_estimators_change_the_estimator_and_nothing_else(estimator):
         fields = vars(program.model.objective)
         assert fields == vars(plain.model.objective) | {"estimator": estimator}
         assert (fields["schedule"], fields["eta"]) == (PowerLaw(10, 6.0, "intervals"), eta)
-        assert program.config.fit.variant == plain.config.fit.variant
+        assert program.config.fit.variant == "-".join(filter(None, (plain.config.fit.variant, estimator)))
         assert any("eta = 1 changes" in sentence for sentence in told) == (eta > 0 and estimator != "pathwise")

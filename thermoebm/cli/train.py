@@ -24,6 +24,7 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.cli import overlays
 from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
@@ -89,6 +90,8 @@ class CLI(LightningCLI):
         if threads != "auto" and threads < 1:
             fail(f"threads is {threads}; give auto or a number of at least 1.")
         try:
+            given = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
+            given.variant = overlays.variant(given.config or [], given.variant, given.as_dict())
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))

@@ -72,7 +72,8 @@ def compose(program: type[LightningCLI], configs: list[Path], overrides: dict[st
         StudyError: If train.py would refuse the config (the message is then train.py's own), or if the run would have
             no end or keep no checkpoints.
     """
-    arguments = [*(f"--config={path}" for path in configs), f"--seed_everything={seed}"]
+    # A variant of its own: no run of a study is named after its overlays, so overrides may undo them.
+    arguments = [*(f"--config={path}" for path in configs), f"--seed_everything={seed}", "--variant=cell"]
     arguments += [f"--{field}={_text(value)}" for field, value in overrides.items()]
     said = io.StringIO()
     try:

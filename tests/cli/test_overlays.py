@@ -1,0 +1,89 @@
+"""Overlays: a run is named after them, and has what they say."""
+
+import pytest
+import yaml
+
+from tests import ROOT
+from thermoebm.cli.overlays import variant
+
+CONFIGS = ROOT / "configs"
+MLE, TI = CONFIGS / "mle.yaml", CONFIGS / "ti.yaml"
+BASE = CONFIGS / "digits.yaml"
+
+
+def composed(*files, **objective):
+    """The model's part of these files, later ones on top; then the objective's fields."""
+    found: dict = {}
+    for file in files:
+        given = yaml.safe_load(file.read_text()).get("model", {}).get("init_args", {}).get("objective", {})
+        found = given if given["class_path"] != found.get("class_path") else found
+        found = {**found, "init_args": found.get("init_args", {}) | given.get("init_args", {})}
+    class_path = objective.pop("class_path", found["class_path"])
+    found = {"class_path": class_path, "init_args": found["init_args"] | objective}
+    return {"model": {"init_args": {"objective": found}}}
+
+
+def last(*files):
+    """The field ``variant`` after these files."""
+    return ([None] + [v for f in files if (v := yaml.safe_load(f.read_text()).get("variant"))])[-1]
+
+
+def estimator(name):
+    return CONFIGS / "estimators" / f"{name}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([BASE], None),
+        ([BASE, MLE], "mle"),
+        ([BASE, TI], "ti"),
+        *([(BASE, TI, estimator(e)), f"ti-{e}"] for e in ("contrastive", "detached", "endpoints", "pathwise")),
+        ([BASE, estimator("detached")], "detached"),
+    ],
+)
+def test_every_overlay_belongs_to_the_name(files, expected):
+    assert variant(files, last(*files), composed(*files)) == expected
+
+
+def test_what_is_left_of_an_overlay_stays_in_the_name():
+    """The published code's readings with maximum likelihood are no longer its objective, but still its readings."""
+    files = [BASE, CONFIGS / "report_code.yaml", MLE]
+    config = yaml.safe_load(files[1].read_text())
+    config["model"]["init_args"] |= composed(BASE, MLE)["model"]["init_args"]
+    assert variant(files, "mle", config) == "report_code-mle"
+
+
+def test_an_overlay_that_a_later_file_undoes_is_refused_with_the_order():
+    for overlay in (MLE, TI, estimator("pathwise")):
+        files = [overlay, BASE]
+        with pytest.raises(ValueError, match=f"digits.yaml sets .* undoes {overlay}: .* -c {BASE} -c {overlay}"):
+            variant(files, last(*files), composed(*files))
+
+
+@pytest.mark.parametrize(
+    "files", [(BASE, TI, MLE), (BASE, MLE, TI), (BASE, estimator("pathwise"), estimator("detached"))]
+)
+def test_of_two_overlays_that_exclude_each_other_one_is_left_out(files):
+    with pytest.raises(ValueError, match=f"{files[2]} undoes {files[1]}.* leave one of them out"):
+        variant(files, last(*files), composed(*files))
+
+
+def test_a_name_may_not_claim_what_the_command_line_undoes():
+    """Numbers may change, and a name of one's own claims nothing."""
+    other = composed(BASE, TI, estimator="detached")
+    with pytest.raises(ValueError, match=r"line undoes .*ti\.yaml.*estimator is contrastive.* --variant"):
+        variant([BASE, TI], "ti", other)
+    assert variant([BASE, TI], "mine", other) == "mine"
+    assert variant([BASE, TI], "ti", composed(BASE, TI, schedule={"power": 3.0, "reading": "intervals"})) == "ti"
+    with pytest.raises(ValueError, match=r"command line undoes .*mle\.yaml"):
+        variant([BASE, MLE], "mle", composed(BASE, TI))
+    short = composed(BASE, MLE, class_path="MaximumLikelihood")
+    assert variant([BASE, MLE], "mle", short) == "mle"  # another path of the same class
+
+
+def test_a_config_of_a_run_is_no_overlay(tmp_path):
+    """It has a name; its words may be overridden, and its variant stays."""
+    saved = tmp_path / "config.yaml"
+    saved.write_text(yaml.safe_dump({"name": "digits", "variant": "ti", **composed(BASE, TI)}))
+    assert variant([saved], "ti", composed(BASE, TI, estimator="detached")) == "ti"
