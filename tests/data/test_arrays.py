@@ -1,10 +1,13 @@
 """Arrays of one's own: every layout, labels, and a sentence for each fault that names file and key."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from tests.data.own_images import GOOD, drawn, resized_by_torch, save, values
+from tests.data.raw_images import repacked
 from thermoebm.data import Arrays
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -42,6 +45,24 @@ def test_one_array_is_divided_with_its_labels(tmp_path, key):
     assert torch.equal(other.read()[1].images, held_out)  # the cache would not ask the seed
 
 
+@pytest.mark.parametrize("key", ["train", "images", "faces"])
+def test_labels_may_be_named_after_a_single_array(tmp_path, key, capsys):
+    """What is named after no array that is read is said not to be read."""
+    images = np.arange(20, dtype=np.uint8).repeat(16).reshape(-1, 4, 4)
+    arrays = {key: images, f"{key}_labels": np.arange(20)[::-1], "other_labels": np.zeros(20, int)}
+    for train, labels in Arrays(save(tmp_path / "x.npz", **arrays), batch_size=1).splits:
+        assert (19 - labels).tolist() == values(train)
+    assert capsys.readouterr().out == "x: arrays not read: other_labels\n"
+
+
+def test_array_packed_by_another_method_is_not_called_damaged(tmp_path):
+    path = repacked(save(tmp_path / "x.npz", images=GOOD, names=GOOD), "names.npy", 9)
+    assert len(Arrays(path, batch_size=1).train_images) == 5
+    said = f"images in {path} is packed by Deflate64, which cannot be read here; unpack the zip or pack it anew."
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        Arrays(repacked(path, "images.npy", 9), batch_size=1).setup()
+
+
 def test_arrays_are_resized(tmp_path):
     array = drawn(3, 20, 12, 3)
     data = Arrays(save(tmp_path / "x.npz", train=array, test=array), batch_size=1, image_size=8)
@@ -65,6 +86,10 @@ def test_arrays_are_resized(tmp_path):
         ({"images": GOOD, "labels": np.arange(6.0)}, "labels in .*x.npz holds float64 values; save integers"),
         ({"images": GOOD, "labels": np.arange(6) - 1}, "labels in .*x.npz goes from -1 to 4"),
         ({"images": GOOD, "labels": np.array(list("abcdef"))}, "labels in .*x.npz holds <U1 values"),
+        (
+            {"images": GOOD, "labels": np.arange(6), "images_labels": np.arange(6)},
+            "x.npz has labels in images_labels and in labels; save one of them",
+        ),
         ({"a": GOOD, "b": GOOD}, "x.npz has the arrays a, b; save images as train and test"),
         ({"labels": np.arange(6)}, "x.npz has the arrays labels; save"),
         ({"images": GOOD[:1]}, "1 images are to be held out of the 1"),

@@ -64,8 +64,9 @@ def test_absent_files_are_told_with_where_to_get_and_put_them(
 def test_absent_partition_or_image_of_celeba_is_told(tmp_path):
     originals.write_celeba(tmp_path)
     (tmp_path / "img_align_celeba" / "000003.jpg").unlink()
-    assert f"{tmp_path}/img_align_celeba/000003.jpg cannot be read (No such file" in said(
-        CelebA(tmp_path, batch_size=1)
+    assert said(CelebA(tmp_path, batch_size=1)) == (
+        f"{tmp_path}/img_align_celeba: 1 of 6 pictures cannot be read: img_align_celeba/000003.jpg is absent; "
+        "get what is absent or damaged again."
     )
     (tmp_path / "list_eval_partition.txt").unlink()
     assert f"{tmp_path}/list_eval_partition.txt is absent" in said(CelebA(tmp_path, download=False))

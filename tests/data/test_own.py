@@ -63,7 +63,7 @@ def test_what_systems_leave_in_folders_is_no_picture(tmp_path):
         data = ImageFolder(place, batch_size=1)
         assert sorted(values(torch.cat([data.train_images, data.held_out_images]))) == [0, 1]
     (root / "gone.png").symlink_to("nowhere")
-    with pytest.raises(ValueError, match=r"gone.png is damaged .*No such file"):
+    with pytest.raises(ValueError, match=r"gone.png cannot be read .*No such file"):
         ImageFolder(root, batch_size=1).setup()
 
 
@@ -153,6 +153,23 @@ def test_cache_is_used_until_a_file_or_an_option_changes(tmp_path, monkeypatch):
     assert values(ImageFolder(zipped, batch_size=1).train_images) == [0]
     write(tmp_path / "y", {"train/1.png": plain(5), "test/1.png": plain(6)}, zipped=True)
     assert values(ImageFolder(zipped, batch_size=1).train_images) == [5]
+
+
+@pytest.mark.parametrize(
+    ("place", "earlier"), [("thermoebm.data.base._VERSION", 2), ("PIL.__version__", "12.0")], ids=["ours", "Pillow's"]
+)
+def test_what_other_decoders_made_is_made_again(tmp_path, monkeypatch, place, earlier):
+    """2 is the number of decoders that showed some transparent parts as opaque."""
+    root = write(tmp_path / "x", numbered(["train/1.png", "test/1.png"]))
+    reads = []
+    read = ImageFolder.read
+    monkeypatch.setattr(ImageFolder, "read", lambda self: reads.append(1) or read(self))
+    with monkeypatch.context() as patched:
+        patched.setattr(place, earlier)
+        ImageFolder(root, batch_size=1).setup()
+    for _ in range(2):
+        ImageFolder(root, batch_size=1).setup()
+    assert len(reads) == 2
 
 
 def test_title_of_a_folder_keeps_what_follows_a_dot(tmp_path):

@@ -36,7 +36,8 @@ def test_train_and_its_counterpart_are_the_splits(tmp_path, zipped, fit, name, a
     [
         (
             ["train/1.png", "train/2.png", "val/1.png", "test/1.png", "more/1.png"],
-            "x: 2 training pictures from train/ and 1 held-out ones from test/; no classes; not used: more/, val/",
+            "x: 2 training pictures from train/ and 1 held-out ones from test/; no classes; "
+            "left out: 1 in more/, 1 in val/",
         ),
         (
             ["Training/a/1.png", "Training/b/2.png", "VAL/b/1.png"],

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from thermoebm.data.base import Split
 from thermoebm.data.files import resized, stamp
-from thermoebm.data.listing import check_names, open_zip
+from thermoebm.data.listing import check_names, open_member, open_zip, printable
 from thermoebm.data.own import Own
+from thermoebm.data.pixels import UnfitError
 
 _NAMES = ("images", "x", "arr_0")
 
@@ -21,10 +22,10 @@ class Arrays(Own):
     0. The file has one of two layouts:
 
     - Split: ``train`` and ``test`` (or ``val``), with optional ``train_labels`` and ``test_labels`` (``val_labels``).
-    - Unsplit: a single array, or one named ``images``, ``x`` or ``arr_0``, with optional ``labels``. One fixed
-      permutation holds out ``num_val`` images, a tenth by default.
+    - Unsplit: a single array, or one named ``images``, ``x`` or ``arr_0``, with optional ``labels``, or labels named
+      after it (``images_labels``). One fixed permutation holds out ``num_val`` images, a tenth by default.
 
-    Other arrays beside these are not read.
+    Other arrays beside these are not read; one line, printed when the file is read, names them.
     """
 
     def source(self) -> list[str]:
@@ -45,8 +46,13 @@ class Arrays(Own):
             check_names(self.root, opened, opened.infolist())
             keys = _keys(opened)
             held_out = _held_out(keys)
+            images = ["train", held_out] if held_out else [self._single(keys)]
+            labels = [self._labels_key(keys, key, split=held_out is not None) for key in images]
+            others = [printable(key) for key in keys if key not in images + labels]
+            if others:
+                print(f"{self.title}: arrays not read: {', '.join(others)}")
             if held_out:
-                train, val = (self._read(opened, key, f"{key}_labels") for key in ("train", held_out))
+                train, val = (self._read(opened, *pair) for pair in zip(images, labels, strict=True))
                 if (train.labels is None) != (val.labels is None):
                     raise ValueError(f"{self.root} has labels for one of train and {held_out} only; save both or none.")
                 train, val = self._part(train, self.num_train), self._part(val, self.num_val)
@@ -57,7 +63,7 @@ class Arrays(Own):
                         "they must be alike."
                     )
                 return train, val
-            every = self._read(opened, self._single(keys), "labels")
+            every = self._read(opened, images[0], labels[0])
         order, num_val = self.divided(len(every.images))
         chosen = torch.tensor(order)
         train, val = (
@@ -79,19 +85,30 @@ class Arrays(Own):
             )
         return images[0]
 
+    def _labels_key(self, keys: list[str], images: str, split: bool) -> str | None:
+        """The key of the labels of some images, if there are any.
+
+        Raises:
+            ValueError: If there are two candidates.
+        """
+        found = [key for key in (f"{images}_labels", *([] if split else ["labels"])) if key in keys]
+        if len(found) == 2:
+            raise ValueError(f"{self.root} has labels in {found[0]} and in {found[1]}; save one of them.")
+        return found[0] if found else None
+
     def _part(self, split: Split, count: int | None) -> Split:
         """The first ``count`` images, resized, with their labels."""
         images = resized(split.images[:count], self.image_size).contiguous()
         return Split(images, None if split.labels is None else split.labels[:count])
 
-    def _read(self, opened: zipfile.ZipFile, key: str, labels_key: str) -> Split:
+    def _read(self, opened: zipfile.ZipFile, key: str, labels_key: str | None) -> Split:
         """All images of a key, with their labels.
 
         Raises:
             ValueError: If images or labels have a wrong type, shape or range; the message names the key and the remedy.
         """
         images = self._images(key, self._array(opened, key))
-        if f"{labels_key}.npy" not in opened.namelist():
+        if labels_key is None:
             return Split(images, None)
         labels = self._array(opened, labels_key)
         wrong = None
@@ -131,10 +148,14 @@ class Arrays(Own):
             ValueError: If it is damaged, or holds pickled objects, which are never loaded.
         """
         try:
-            with opened.open(f"{key}.npy") as file:
+            with open_member(opened, opened.getinfo(f"{key}.npy")) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
                 if file.read(1):
                     raise ValueError("there is more than its header says")
+        except UnfitError as error:
+            raise ValueError(f"{key} in {self.root} {error}.") from None
+        except MemoryError:
+            raise ValueError(f"{key} in {self.root} takes more memory than there is.") from None
         except Exception as error:  # zipfile and numpy raise many types on damaged data
             if "allow_pickle" in str(error):
                 raise ValueError(f"{key} in {self.root} holds Python objects; save uint8, 0 to 255.") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
+import PIL
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -13,8 +14,8 @@ from torch.utils.data import DataLoader
 from thermoebm.data.batches import Images, Order, Shuffle, as_is
 from thermoebm.runtime import cache
 
-# Part of the cache key. Increase it when a change of the code changes the decoded pixels.
-_VERSION = 2
+# Part of the cache key, as is Pillow's version. Increase it when a change of the code changes the decoded pixels.
+_VERSION = 3
 
 
 class Split(NamedTuple):
@@ -157,7 +158,8 @@ class ImageDataModule(pl.LightningDataModule):
             return {"train": _apart(train), "held out": _apart(held_out)}
 
         wanted = (self.num_train, self.num_val, self.image_size)
-        key = cache.digest(f"images {_VERSION}", type(self).__name__, *source, repr(wanted))
+        decoder = f"images {_VERSION}, Pillow {PIL.__version__}"
+        key = cache.digest(decoder, type(self).__name__, *source, repr(wanted))
         kept = cache.cached(cache.folder() / "images" / f"{self.title}-{key}.pt", make)
         return Split(*kept["train"]), Split(*kept["held out"])
 

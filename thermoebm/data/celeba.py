@@ -1,5 +1,6 @@
 """CelebA's aligned faces, from the original archive or its unpacked folder."""
 
+import codecs
 import contextlib
 import io
 import re
@@ -12,17 +13,21 @@ from torchvision import datasets
 from torchvision.datasets.utils import download_file_from_google_drive
 
 from thermoebm.data.base import ImageDataModule, Split
-from thermoebm.data.decode import Picture, UnfitError, complaint, decode_first
+from thermoebm.data.decode import Picture, complaint, decode_first
 from thermoebm.data.download import obtain
 from thermoebm.data.files import check_md5, stamp
-from thermoebm.data.listing import pictures_in
+from thermoebm.data.listing import pictures_below, pictures_in
+from thermoebm.data.pixels import UnfitError
 
 _ARCHIVE, _FOLDER, _PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+# Where the authors' page and the mirrors put them.
+_ARCHIVES, _FOLDERS = (_ARCHIVE, f"Img/{_ARCHIVE}"), (_FOLDER, f"Img/{_FOLDER}")
+_PARTITIONS = (_PARTITION, f"Eval/{_PARTITION}", "list_eval_partition.csv")
 _SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 _ALIGNED = (178, 218)
 _NUM_IMAGES = 202_599
 _IMAGE = re.compile(r"\d+\.jpg")
-_LINE = re.compile(rf"({_IMAGE.pattern}) +([012]) *")
+_LINE = re.compile(rf"({_IMAGE.pattern})(?: +|,)([012]) *")
 
 
 class CelebA(ImageDataModule):
@@ -30,7 +35,9 @@ class CelebA(ImageDataModule):
 
     These are the official partitions 0 (train) and 2 (test), in the order of the partition file. The files are
     ``img_align_celeba.zip``, which is read without unpacking, or the folder ``img_align_celeba`` it unpacks to, and
-    beside it ``list_eval_partition.txt``; all in ``root/celeba``, where torchvision puts them, or in ``root``.
+    beside it ``list_eval_partition.txt``; all in ``root/celeba``, where torchvision puts them, or in ``root``. The
+    authors' folders ``Img`` and ``Eval`` may be around them; as mirrors have it, the images may lie in a folder within
+    the folder, and the partition be ``list_eval_partition.csv``.
     A JPEG has no checksum: damage that still decodes is noticed only in the archive, by the archive's checksum.
 
     Args:
@@ -55,11 +62,13 @@ class CelebA(ImageDataModule):
     @property
     def folder(self) -> Path:
         """The folder that holds the files, or that a download puts them in."""
-        here = any((self.root / name).exists() for name in (_ARCHIVE, _FOLDER, _PARTITION))
+        here = any((self.root / name).exists() for name in (*_ARCHIVES, *_FOLDERS, *_PARTITIONS))
         return self.root if here else self.root / "celeba"
 
     def obtain(self) -> None:
-        wanted = {_PARTITION} if (self.folder / _FOLDER).is_dir() else {_ARCHIVE, _PARTITION}
+        wanted = set() if self._partition.is_file() else {_PARTITION}
+        if not (self._archive.is_file() or self._images.is_dir()):
+            wanted.add(_ARCHIVE)
         for file_id, md5, name in datasets.CelebA.file_list:
             if name in wanted:
                 self._obtain(file_id, md5, name)
@@ -74,41 +83,55 @@ class CelebA(ImageDataModule):
         obtain("CelebA", self.root, files, fetch if self.download else None)
 
     def source(self) -> list[str]:
-        files = [self.folder / _PARTITION]
         if self._archive.is_file():
-            files.append(self._archive)
-        else:
-            files += [self.folder / _FOLDER / name for names in self._chosen() for name in names]
-        return [self.crop, *stamp(files)]
+            return [self.crop, *stamp([self._partition, self._archive])]
+        chosen = {name for names in self._chosen() for name in names}
+        found, _ = pictures_below(self._images)
+        images = [repr(image) for image in found if image.path.name in chosen]
+        return [self.crop, *stamp([self._partition]), repr(self._images.absolute()), *images]
 
     def read(self) -> tuple[Split, Split]:
         train, held_out = self._chosen()
-        place = self._archive if self._archive.is_file() else self.folder / _FOLDER
+        place = self._archive if self._archive.is_file() else self._images
         with pictures_in(place) as listed:
-            present = {path.name: picture for path, picture in listed.items() if _IMAGE.fullmatch(path.name)}
+            pictures = listed.pictures.items()
+            present = {path.name: picture for path, picture in pictures if _IMAGE.fullmatch(path.name)}
             self._check_listed(present)
             wanted = [self._aligned(name, present) for name in train + held_out]
             decoded = decode_first(wanted, len(wanted), self.side, self.crop, 3, "decode CelebA, once")
         if decoded.faults:
-            raise ValueError(f"{place}: {complaint(decoded.faults, len(wanted))}; get them again.")
+            raise ValueError(f"{place}: {complaint(decoded.faults, len(wanted))}; get what is absent or damaged again.")
         return Split(decoded.images[: len(train)], None), Split(decoded.images[len(train) :], None)
 
     @property
+    def _partition(self) -> Path:
+        return self._place(_PARTITIONS)
+
+    @property
     def _archive(self) -> Path:
-        return self.folder / _ARCHIVE
+        return self._place(_ARCHIVES)
+
+    @property
+    def _images(self) -> Path:
+        return self._place(_FOLDERS)
+
+    def _place(self, names: tuple[str, ...]) -> Path:
+        """The first of these that exists, or else where the first of them belongs."""
+        places = [self.folder / name for name in names]
+        return next((place for place in places if place.exists()), places[0])
 
     def _chosen(self) -> tuple[list[str], list[str]]:
         """Names of training and held-out images."""
-        of = partition(self.folder / _PARTITION)
+        of = partition(self._partition)
         train, held_out = ([name for name, part in of.items() if part == wanted] for wanted in (0, 2))
         return train[: self.num_train], held_out[: self.num_val]
 
     def _check_listed(self, present: Iterable[str]) -> None:
         """Raises a ValueError if the partition file does not list all images, as when it is truncated."""
-        unlisted = set(present) - partition(self.folder / _PARTITION).keys()
+        unlisted = set(present) - partition(self._partition).keys()
         if unlisted:
             raise ValueError(
-                f"{self.folder / _PARTITION} lists all but {len(unlisted)} of the images that are there "
+                f"{self._partition} lists all but {len(unlisted)} of the images that are there "
                 f"(not {min(unlisted)}): it is cut short or another file."
             )
 
@@ -140,18 +163,22 @@ def partition(path: Path) -> dict[str, int]:
         ValueError: If the file is damaged or not the partition file.
     """
     try:
-        lines = _bytes(path).decode("ascii").splitlines()
+        lines = _bytes(path).removeprefix(codecs.BOM_UTF8).decode("ascii").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is damaged or another file: it is no text.") from None
-    if len(lines) == _NUM_IMAGES:
-        check_md5(path, next(md5 for _, md5, name in datasets.CelebA.file_list if name == _PARTITION), "CelebA")
     of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
+        if number == 1 and line == "image_id,partition":
+            continue
         match = _LINE.fullmatch(line)
         if match is None or match[1] in of:
             wrong = "names an image again" if match else "is no image's name and 0, 1 or 2"
             raise ValueError(f"{path} is damaged or another file: line {number}, {line[:40]!r}, {wrong}.")
         of[match[1]] = int(match[2])
+    if len(of) == _NUM_IMAGES:
+        md5 = next(md5 for _, md5, name in datasets.CelebA.file_list if name == _PARTITION)
+        # It is the checksum of these lines, whatever their ends and their form are in the file.
+        check_md5(path, md5, "CelebA", "".join(f"{name} {part}\r\n" for name, part in of.items()).encode())
     return of
 
 

@@ -11,19 +11,27 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from thermoebm.data.pixels import UnfitError, eight_bits, flat
 from thermoebm.runtime.progress import bar
 
 # PIL supports more formats, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# How files of kinds that are not read begin, within their first bytes.
+_OTHERS = {
+    b"ftypavi": "an AVIF picture",
+    b"ftyphei": "a HEIC picture",
+    b"ftypmif": "a HEIF picture",
+    b"jP  ": "a JPEG 2000 picture",
+    b"JXL ": "a JPEG XL picture",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF file",
+    b"<svg": "an SVG drawing",
+}
 _MOST_PIXELS = 100_000_000
 # The marker that ends a JPEG's entropy-coded data: no stuffed zero and no restart marker (ITU-T T.81, B.1.1.5).
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 Crop = Literal["whole", "center"]
-
-
-class UnfitError(ValueError):
-    """A picture that is refused for a reason other than damage; the message follows its name in a sentence."""
 
 
 class Picture(NamedTuple):
@@ -44,7 +52,7 @@ class Decoded(NamedTuple):
 def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, channels: int) -> Tensor:
     """One picture, upright as its EXIF orientation says, as uint8 (C, H, W).
 
-    Transparent parts are shown on white, 16-bit grey keeps its high byte, and an animation gives its first frame.
+    Transparent parts are shown on white, 16 bits keep their high byte, and an animation gives its first frame.
     Resizing is PIL's antialiased bilinear interpolation.
 
     Args:
@@ -52,7 +60,7 @@ def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, c
         name: Name of the picture in error messages.
         size: Side in pixels; None: no resizing.
         crop: ``whole`` squeezes the whole picture into the square; ``center`` resizes its shorter side to ``size`` and
-            crops the centre (Pang et al. 2020).
+            crops the centre (Pang et al. 2020); of a picture so long that this would take gigabytes, first the middle.
         channels: 1 (grey, ITU-R 601 luma) or 3 (red, green, blue).
 
     Raises:
@@ -61,12 +69,14 @@ def decode(read: Callable[[], bytes], name: str, size: int | None, crop: Crop, c
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns about EXIF data and the like; real faults are raised
-            pixels = np.asarray(_resize(_convert(_load(read()), channels), size, crop))
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is not an image, or damaged at its beginning") from None
+            pixels = np.asarray(_resize(flat(_load(read()), channels), size, crop))
     except UnfitError as error:
         raise ValueError(f"{name} {error}") from None
+    except MemoryError:
+        raise ValueError(f"{name} takes more memory than there is") from None
     except Exception as error:  # PIL and zipfile raise many types on damaged data
+        if isinstance(error, OSError) and error.errno:  # the system's; PIL's have no number
+            raise ValueError(f"{name} cannot be read ({error.strerror})") from None
         raise ValueError(f"{name} is damaged ({_one_line(error)})") from None
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy())
 
@@ -123,7 +133,7 @@ def complaint(faults: Sequence[str], total: int) -> str:
 
 
 def _load(content: bytes) -> Image.Image:
-    """The picture with all pixels loaded, rotated upright."""
+    """The picture with all pixels loaded, in 8 bits, rotated upright."""
     if not content:
         raise UnfitError("is empty")
     try:
@@ -131,14 +141,25 @@ def _load(content: bytes) -> Image.Image:
         too_large = image.width * image.height > _MOST_PIXELS
     except Image.DecompressionBombError:
         too_large = True
+    except Exception as error:  # of a kind that PIL does not read, or damaged: its header does not tell
+        raise UnfitError(_unopened(content, error)) from None
     if too_large:
         raise UnfitError(f"has more than {_MOST_PIXELS:,} pixels")
     if image.format == "PNG":
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # its checksums, which load() ignores
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, of which PIL shows the first
         _check_scan(content)
     image.load()
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(eight_bits(image, content))
+
+
+def _unopened(content: bytes, error: Exception) -> str:
+    """Why a picture cannot be opened, as far as its first bytes tell."""
+    for mark, kind in _OTHERS.items():
+        if mark in content[:16]:
+            return f"is {kind}, which cannot be read here; convert it to PNG or JPEG"
+    detail = "" if isinstance(error, UnidentifiedImageError) else f" ({_one_line(error)})"
+    return f"is not an image that can be read here, or is damaged at its beginning{detail}"
 
 
 def _check_scan(content: bytes) -> None:
@@ -157,29 +178,19 @@ def _check_scan(content: bytes) -> None:
             return
 
 
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """Converts to grey or RGB with 8 bits."""
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode == "F":
-        raise UnfitError("has floating-point pixels, whose scale is unknown")
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise UnfitError("has 32-bit pixels, whose scale is unknown")
-        image = Image.fromarray((levels >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
-
-
 def _resize(image: Image.Image, size: int | None, crop: Crop) -> Image.Image:
+    """Resized; no step has more pixels than a picture may have, though a long one would have them at ``size``."""
     if size is None or image.size == (size, size):
         return image
     if crop == "whole":
+        if size * image.height > _MOST_PIXELS:  # PIL changes the width first
+            image = image.resize((image.width, size), Image.Resampling.BILINEAR)
         return image.resize((size, size), Image.Resampling.BILINEAR)
     shorter = min(image.size)
     width, height = (int(size * side / shorter) for side in image.size)
+    if width * height > _MOST_PIXELS and max(image.size) > 3 * shorter + 1:
+        across, down = (max(side - 3 * shorter, 0) // 2 for side in image.size)
+        return _resize(image.crop((across, down, image.width - across, image.height - down)), size, crop)
     left, top = round((width - size) / 2), round((height - size) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + size, top + size))

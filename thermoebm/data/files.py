@@ -1,6 +1,7 @@
 """Image files: identification for the cache, MD5 checks and resizing."""
 
 import hashlib
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,15 +17,16 @@ def stamp(files: Iterable[Path]) -> list[str]:
         ValueError: If a file does not exist or cannot be accessed.
     """
     try:
-        return [f"{path.absolute()} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in files]
+        # repr: a name that is no UTF-8 cannot be encoded as it is.
+        return [f"{str(path.absolute())!r} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in files]
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from None
 
 
-def check_md5(path: Path, md5: str, title: str) -> None:
-    """Raises a ValueError unless the file is the one that the data set's authors published."""
+def check_md5(path: Path, md5: str, title: str, content: bytes | None = None) -> None:
+    """Raises a ValueError unless the file, or ``content`` in its place, is what the data set's authors published."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}).") from None

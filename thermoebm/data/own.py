@@ -1,23 +1,27 @@
 """The user's own images as pictures in a folder or a zip."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import torch
 
 from thermoebm.data.base import ImageDataModule, Split
-from thermoebm.data.decode import Crop, Decoded, Picture, complaint, decode_first
+from thermoebm.data.decode import Crop, Decoded, complaint, decode_first
 from thermoebm.data.files import stamp
-from thermoebm.data.listing import pictures_below, pictures_in, printable
+from thermoebm.data.folders import (
+    Pictures,
+    class_folders,
+    inside,
+    outside,
+    similar_folders,
+    split_folders,
+    unwrapped,
+)
+from thermoebm.data.listing import counted, pictures_below, pictures_in, printable
 from thermoebm.runtime import randomness
-
-Pictures = dict[PurePosixPath, Picture]
-
-# Compared in lower case; if several exist, the first one here is taken.
-_TRAIN = ("train", "training")
-_HELD_OUT = ("test", "testing", "val", "valid", "validation", "eval", "held_out")
 
 
 class Own(ImageDataModule):
@@ -53,15 +57,17 @@ class Own(ImageDataModule):
 class ImageFolder(Own):
     """Pictures in a folder or a zip, at any depth: PNG, JPEG, BMP, GIF (first frame), WebP, TIFF, PPM.
 
-    The splits are the top folders ``train/`` (or ``training/``) and one of ``test/``, ``testing/``, ``val/``,
-    ``valid/``, ``validation/``, ``eval/``, ``held_out/``, in upper or lower case. The first ``num_train`` and
-    ``num_val`` pictures are taken by name, or from a fixed permutation if there are class folders. Without such top
-    folders, a fixed permutation of the sorted names holds out ``num_val`` pictures, a tenth by default. A single folder
-    around everything is ignored.
+    The splits are the folders ``train/`` (or ``training/``) and one of ``test/``, ``testing/``, ``val/``, ``valid/``,
+    ``validation/``, ``eval/``, ``held_out/``, in upper or lower case, at the top or below single folders. The first
+    ``num_train`` and ``num_val`` pictures are taken by name, or from a fixed permutation if there are class folders.
+    Without such folders, a fixed permutation of the sorted names holds out ``num_val`` pictures, a tenth by default.
 
     If all pictures lie in two or more class folders (``train/cat/1.jpg``, ``test/cat/2.jpg``; or ``cat/1.jpg``), a
     label is the position of its folder among the sorted folder names. There are no labels if held-out pictures belong
-    to a class without training pictures. One line, printed when the pictures are decoded, says how they were read.
+    to a class without training pictures. Single folders around everything are ignored.
+
+    Hidden folders and those of operating systems and file servers, such as ``@eaDir``, are not read. One line, printed
+    when the pictures are decoded, says how they were read, and how many were left out and why.
 
     A JPEG has no checksum: damage that still decodes is noticed only in a zip, by the zip's checksum.
 
@@ -96,68 +102,55 @@ class ImageFolder(Own):
         options = f"{self.crop} {self.channels} {self.skip_unreadable}"
         if not self.root.is_dir():
             return [options, *stamp([self.root])]
-        return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root))]
+        return [options, repr(self.root.resolve()), *(repr(found) for found in pictures_below(self.root)[0])]
 
     @property
     def divides_itself(self) -> bool:
         with pictures_in(self.root) as listed:
-            return not self._halves(_unwrapped(list(listed)))
+            return not split_folders(self.root, listed.pictures)
 
     def read(self) -> tuple[Split, Split]:
-        with pictures_in(self.root) as listed:
-            pictures = dict(zip(_unwrapped(list(listed)), listed.values(), strict=True))
-            halves = self._halves(pictures)
+        with pictures_in(self.root) as (pictures, left_out):
+            halves = split_folders(self.root, pictures)
             if halves:
-                train, held_out = (_inside(pictures, folder) for folder in halves)
-                classes, strange = _classes(train, held_out)
+                train, held_out = (inside(pictures, folder) for folder in halves)
+                classes, strange = class_folders(train, held_out)
                 if classes:  # the first by name would all belong to the first class
                     train, held_out = _mixed(train), _mixed(held_out)
                 val = self._decoded(held_out, self.num_val)
+                where = [f" from {printable(str(half))}/" for half in halves]
+                unused = outside(pictures, halves)
+                unused["beyond num_val"] = len(held_out) - len(val.kept) - len(val.faults)
             else:
-                classes, strange = _classes(pictures, pictures)
-                order, num_val = self.divided(len(pictures))
-                items = list(pictures.items())
+                whole = unwrapped(pictures)
+                classes, strange = class_folders(whole, whole)
+                order, num_val = self.divided(len(whole))
+                items = list(whole.items())
                 held_out = dict(items[i] for i in order)
                 val = self._decoded(held_out, num_val)
                 # Each unreadable picture was replaced by the next one in the order.
                 train = dict(items[i] for i in order[len(val.kept) + len(val.faults) :])
+                where = ["", " by a fixed permutation" + _not_by(similar_folders(pictures))]
+                unused = Counter()
             fit = self._decoded(train, self.num_train)
-        self._tell(val.faults + fit.faults, len(val.kept) + len(fit.kept))
+        unused["beyond num_train"] = len(train) - len(fit.kept) - len(fit.faults)
+        unused["unreadable"] = len(val.faults + fit.faults)
+        self._complain(val.faults + fit.faults, len(val.kept) + len(fit.kept))
         if fit.kept and val.kept and fit.images.shape[1:] != val.images.shape[1:]:
             (h, w), (h0, w0) = fit.images.shape[2:], val.images.shape[2:]
             raise ValueError(
                 f"{self.root}: training pictures have {w}x{h} pixels and held-out ones {w0}x{h0}; "
                 "set image_size to bring all to one size."
             )
-        origins = [f" from {folder}/" for folder in halves] if halves else ["", " by a fixed permutation"]
         labelled = f"{len(classes)} classes" if classes else "no classes"
         if strange:
             labelled += f", for there is nothing to train on of {_listed(strange)}"
-        unused = _listed(_tops(pictures) - set(halves)) if halves else ""
+        told = counted(+unused + left_out)
         print(
-            f"{self.title}: {len(fit.kept)} training pictures{origins[0]} and {len(val.kept)} held-out ones"
-            f"{origins[1]}; {labelled}{unused and f'; not used: {unused}'}"
+            f"{self.title}: {len(fit.kept)} training pictures{where[0]} and {len(val.kept)} held-out ones"
+            f"{where[1]}; {labelled}{told and f'; left out: {told}'}"
         )
         return _split(fit, train, classes), _split(val, held_out, classes)
-
-    def _halves(self, pictures: Iterable[PurePosixPath]) -> list[str]:
-        """The top folders of training and held-out pictures; empty if the pictures are unsplit.
-
-        Raises:
-            ValueError: If only one of the two exists.
-        """
-        tops = sorted(_tops(pictures))
-        found = [
-            next((top for name in names for top in tops if top.lower() == name), None) for names in (_TRAIN, _HELD_OUT)
-        ]
-        halves = [top for top in found if top is not None]
-        if len(halves) == 1:
-            missing = _HELD_OUT if found[0] else _TRAIN
-            raise ValueError(
-                f"{self.root} has {halves[0]}/ but none of {', '.join(f'{name}/' for name in missing)}; name its "
-                f"counterpart so, or {halves[0]}/ otherwise if it is a class."
-            )
-        return halves
 
     def _decoded(self, pictures: Pictures, count: int | None) -> Decoded:
         """The first ``count`` pictures, or the first ``count`` readable ones if unreadable pictures are skipped."""
@@ -166,28 +159,13 @@ class ImageFolder(Own):
         title = f"decode {self.title}"
         return decode_first(wanted, count, self.image_size, self.crop, self.channels, title)
 
-    def _tell(self, faults: list[str], readable: int) -> None:
+    def _complain(self, faults: list[str], readable: int) -> None:
         if not faults:
             return
         told = complaint(faults, readable + len(faults))
         if not self.skip_unreadable or not readable:
             raise ValueError(f"{told}; repair or remove them, or set skip_unreadable to go on without them.")
         print(f"{self.title}: {len(faults)} pictures are left out: {told}.")
-
-
-def _unwrapped(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    """The paths without the single folder around everything, if there is one."""
-    tops = {path.parts[0] if len(path.parts) > 1 else None for path in paths}
-    return [PurePosixPath(*path.parts[1:]) for path in paths] if len(tops) == 1 and None not in tops else paths
-
-
-def _inside(pictures: Pictures, folder: str) -> Pictures:
-    """The pictures below a top folder, keyed by their path relative to it."""
-    return {
-        PurePosixPath(*path.parts[1:]): picture
-        for path, picture in pictures.items()
-        if path.parts[0] == folder and len(path.parts) > 1
-    }
 
 
 def _mixed(pictures: Pictures) -> Pictures:
@@ -203,21 +181,12 @@ def _listed(folders: Iterable[str]) -> str:
     return ", ".join(names[:5] + ["..."] * (len(names) > 5))
 
 
-def _tops(pictures: Iterable[PurePosixPath]) -> set[str]:
-    """The top folders."""
-    return {path.parts[0] for path in pictures if len(path.parts) > 1}
-
-
-def _classes(train: Pictures, held_out: Pictures) -> tuple[list[str], list[str]]:
-    """The sorted class folders, and the folders that contain held-out pictures only.
-
-    There are no classes if the latter exist, or unless all pictures lie in at least two class folders.
-    """
-    classes, others = _tops(train), _tops(held_out)
-    if len(classes) < 2 or any(len(path.parts) == 1 for path in [*train, *held_out]):
-        return [], []
-    strange = sorted(others - classes)
-    return ([], strange) if strange else (sorted(classes), [])
+def _not_by(similar: Sequence[PurePosixPath]) -> str:
+    """Warns of folders that may have been meant as splits."""
+    if not similar:
+        return ""
+    train, held_out = (f"{printable(str(folder))}/" for folder in similar)
+    return f", not by {train} and {held_out} (splits are train/ and test/, side by side around all classes)"
 
 
 def _split(decoded: Decoded, pictures: Pictures, classes: list[str]) -> Split:
