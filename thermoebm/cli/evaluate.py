@@ -144,8 +144,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     ):
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
-        pairs = evaluation.reconstruction_pairs(model, data, settings)
-        save_image(image_grid(pairs.cpu(), 10), folder / "reconstructions.png")
+        save_image(evaluation.reconstructions(model, data, settings), folder / "reconstructions.png")
         likelihood = evaluation.held_out(model, data, settings)
         gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
     row = {
@@ -191,14 +190,15 @@ def _finite(value: Any) -> Any:
 def table(results: list[dict[str, Any]]) -> str:
     """One line per checkpoint, and notes on the columns."""
     distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
-    heads = ["checkpoint", *(f"{name} N=∞" for name in distances)]
+    heads = ["checkpoint", *(f"{name} N=∞, all images" for name in distances)]
     heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]
     gradients = any(_GRADIENT.format("total", "both") in row for row in results)
     lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
     for row in results:
         cells = [row["label"]]
         for name in distances:
-            cells.append(plus_minus(row[f"{name}_inf"], row[f"{name}_inf_se"]) if f"{name}_inf" in row else "")
+            known = f"{name}_inf" in row
+            cells.append(f"{plus_minus(row[f'{name}_inf'], row[f'{name}_inf_se'])}, {row[name]:.4g}" if known else "")
         cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
         cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
         for network in _NETWORKS if gradients else ():
@@ -207,8 +207,13 @@ def table(results: list[dict[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
-    kernel = "Kernel distances are unbiased at every N: their N=∞ estimates the same as all images, with more noise."
-    plain = ["± is one standard error over images.", kernel]
+    plain = ["± is one standard error over images."]
+    noise = [name for name in distances if any(row["extrapolations"].get(name, {}).get("unbiased") for row in results)]
+    if noise:  # N = ∞ may then lie beyond every measured value
+        plain.append(
+            f"{', '.join(noise)}: unbiased at every N, so the slope is noise: N=∞ estimates what all images do, with "
+            "more error."
+        )
     if gradients:
         plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
     return "\n".join(["", *text, "", *notes, *plain])

@@ -50,7 +50,7 @@ def _check(overlay: _File, later: list[_File], config: dict[str, Any], is_chosen
                 f"-c {by.path} -c {overlay.path}."
             )
     nothing_left = len(undone) == len(overlay.words)
-    if not is_chosen and undone and (nothing_left or overlay.variant in (overlay.words[field] for field in undone)):
+    if not is_chosen and undone and (nothing_left or overlay.variant in [overlay.words[field] for field in undone]):
         others = " and ".join(file.path for file in later if any(_undoes(file, overlay, field) for field in undone))
         raise ValueError(f"{others} undoes {overlay.path}, after which the run is named: leave one of them out.")
 
