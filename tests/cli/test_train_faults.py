@@ -9,8 +9,11 @@ import torch
 from tests.cli.test_train import CONFIG, ROOT, SHORT, assert_fault
 
 FAULTS = {
-    "unknown field": (["--model.foo", 3], "'foo' is not accepted; --print_config lists every field"),
-    "unknown option": (["--trainer.maxepochs", 3], "trainer.maxepochs"),
+    "unknown field": (["--model.foo", 3], "there is no field model.foo; --print_config lists every field"),
+    "unknown option": (["--trainer.maxepochs", 3], "no field trainer.maxepochs; did you mean trainer.max_epochs?"),
+    "nested field": (["--model.objective.schedule.powr", 3], "did you mean model.objective.schedule.power?"),
+    "no batch": (["--trainer.limit_train_batches", 0.001], "0.001 * 20 < 1"),
+    "no validation": (["--trainer.val_check_interval", 1000], "(1000) must be less than or equal to the number of the"),
     "no config": (["--config", "absent.yaml"], "absent.yaml"),
     "unknown class": (["--model.objective", "thermoebm.objectives.Nope"], "Nope"),
     "step size": (["--model.prior_sampler.step_size", -1], "ULA: step_size is -1.0; it must be positive."),

@@ -31,6 +31,9 @@ class RunDirectory(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        # Lightning refuses limits and intervals that leave nothing to do when it sets up the loops: before a claim.
+        trainer.fit_loop.setup_data()
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
         from thermoebm.runs.loggers import MetricsCSV  # with pandas, for which a refused command need not wait
 
         mine = None if not trainer.is_global_zero else self.continued or directories.claim(self.parent)

@@ -1,11 +1,12 @@
 """The command line: ``train.py fit | validate | test | predict`` on LightningCLI."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -19,13 +20,14 @@ from thermoebm.callbacks import (
     HParams,
     LastCheckpoint,
     NotFiniteAlarm,
+    PosteriorAlarm,
     Progress,
     RunDirectory,
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import overlays
-from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed
+from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, whole_numbers_first
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
@@ -40,6 +42,7 @@ class CLI(LightningCLI):
     def __init__(self, args: Any = None) -> None:
         quieten()
         keep_freed_memory()
+        ConfigParser.given = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
         super().__init__(
             LatentEBM,
             ImageDataModule,
@@ -54,6 +57,7 @@ class CLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        whole_numbers_first(parser)
         parser.add_argument("--name", type=str, default="run", help="Runs are kept in RUNS/NAME/0, 1, ...")
         parser.add_argument("--variant", type=str, default=None, help="If given, in RUNS/NAME-VARIANT/0, 1, ...")
         parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
@@ -130,7 +134,7 @@ class CLI(LightningCLI):
                 if checkpoints.continues(checkpoint, self.config_dump):
                     continued = directories.run_of(ckpt_path)
             self.run_directory = RunDirectory(parent, continued, step)
-            callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm()]
+            callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm(), PosteriorAlarm()]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:
@@ -163,11 +167,15 @@ class CLI(LightningCLI):
         )
 
     def fit(self, model: LatentEBM, **kwargs: Any) -> None:
-        """Trains; a breakdown of the training, or too little memory, is reported in one sentence."""
+        """Trains; what the trainer refuses, a breakdown, or too little memory, is reported in one sentence."""
         try:
             self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
             fail(str(error))
+        except (MisconfigurationException, ValueError, OSError) as error:
+            if self.run_directory.path is not None:
+                raise
+            fail(reason(error))
         except torch.OutOfMemoryError as error:
             fail(
                 f"the device has too little memory ({str(error).splitlines()[0]}): take a smaller data.batch_size, "
@@ -177,9 +185,16 @@ class CLI(LightningCLI):
     def after_fit(self) -> None:
         if cost := self.cost.summary():
             say(cost)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+                say(
+                    f"Stopped after epoch {callback.stopped_epoch + 1}, since {callback.monitor} was no better in "
+                    f"{callback.patience} checks than its best, {float(callback.best_score):.4g}."
+                )
         if self.run_directory.path is not None:
             path = self.run_directory.path
-            say(f"Samples, metrics.csv and checkpoints are in {path}; {tensorboard_command(path.parent.parent)}")
+            left = directories.contents(path)
+            say(f"{left[0].upper()}{left[1:]} in {path}; {tensorboard_command(path.parent.parent)}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""

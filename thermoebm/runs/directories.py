@@ -33,6 +33,21 @@ def run_of(ckpt_path: str | None) -> Path | None:
     return folder.parent if is_last and (folder.parent / "config.yaml").is_file() else None
 
 
+def contents(folder: Path) -> str:
+    """What a run has left in its directory besides its config, as the subject of a sentence with its verb."""
+    names = {
+        "samples": any((folder / "samples").glob("*")),
+        "metrics.csv": (folder / "metrics.csv").is_file(),
+        "checkpoints": any((folder / "checkpoints").glob("*")),
+    }
+    found = [name for name, is_there in names.items() if is_there]
+    if not found:
+        return "only the config is"
+    return (
+        f"{', '.join(found[:-1])}{' and ' * (len(found) > 1)}{found[-1]} {'is' if found == ['metrics.csv'] else 'are'}"
+    )
+
+
 def check_writable(folder: Path) -> None:
     """Raises a ValueError if the folder cannot be created or written to; creates nothing."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

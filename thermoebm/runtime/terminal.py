@@ -55,10 +55,18 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _asked_for(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or Path(record.pathname).parent.name in ("callbacks", "profilers")
+
+
 def quieten() -> None:
-    """Silences Lightning's messages about settings that are intended here, and prints each warning on one line."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Silences Lightning's messages about settings that are intended here, and prints each warning on one line.
+
+    What its callbacks and profilers tell is what somebody asked for.
+    """
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_asked_for)
     for hint in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
