@@ -25,6 +25,7 @@ PATHS = [
     "thermoebm.callbacks.IntegrandPlot",
     "thermoebm.callbacks.LastCheckpoint",
     "thermoebm.callbacks.NotFiniteAlarm",
+    "thermoebm.callbacks.PosteriorAlarm",
     "thermoebm.callbacks.Progress",
     "thermoebm.callbacks.ReconstructionGrid",
     "thermoebm.callbacks.RunDirectory",

@@ -201,6 +201,8 @@ def test_impossible_shapes_are_told_with_what_is_possible(shape):
         (lambda: ConvGenerator(0, (1, 8, 8)), "latent_dim 0"),
         (lambda: ConvGenerator(5, (1, 8, 8), features=0), "features 0"),
         (lambda: ConvGenerator(5, (1, 8, 8), normalization="batch"), "'batch'; choose 'none'"),
+        (lambda: EnergyMLP(5, leak=float("inf")), "EnergyMLP: leak is inf; it must be finite"),
+        (lambda: ConvGenerator(5, (1, 8, 8), leak=float("nan")), "ConvGenerator: leak is nan; it must be finite"),
         (lambda: EnergyMLP(5, output="sum"), "'sum'; choose 'scalar' or 'vector'"),
     ],
 )

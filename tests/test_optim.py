@@ -79,6 +79,35 @@ def test_one_optimiser_with_two_groups_equals_two_optimisers():
         torch.testing.assert_close(network.state_dict(), twin.state_dict(), rtol=1e-6, atol=0)
 
 
+def test_a_loaded_state_goes_on_with_lower_rates_and_other_betas():
+    """As NotFiniteAlarm advises: Adam's moments and the decays so far are the state's, rates and betas its own."""
+    network, x = nn.Linear(3, 4), torch.randn(5, 3)
+    built = [
+        build([(network, DecayedAdam(rate, rate / 100, betas, 0.9, 1))])
+        for rate, betas in ((1e-2, (0.5, 0.999)), (1e-3, (0.8, 0.99)))
+    ]
+    (old, decay), (new, goes_on) = built
+    for _ in range(4):
+        network(x).square().mean().backward()
+        old.step(), decay.step()
+    new.load_state_dict(copy.deepcopy(old.state_dict()))
+    goes_on.load_state_dict(decay.state_dict())
+    (group,) = new.param_groups
+    assert group["betas"] == (0.8, 0.99)
+    for decays in (4, 5):  # at once, and after the next decay
+        assert goes_on.get_last_lr() == [group["lr"]]
+        assert group["lr"] == pytest.approx(1e-3 * 0.9 ** (decays - 1), rel=1e-12)
+        new.step(), goes_on.step()
+    assert torch.equal(new.state[network.weight]["step"], torch.tensor(6.0))
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1.0])
+@pytest.mark.parametrize("field", ["learning_rate", "final_learning_rate", "decay_rate", "decay_begin", "betas"])
+def test_rates_that_cannot_work_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"DecayedAdam: .*{value}"):
+        DecayedAdam(**{field: (0.5, value) if field == "betas" else value})
+
+
 def test_a_state_from_a_gpu_goes_on_unfused_on_a_cpu():
     """Adam's state says how it was stepped; here the device does. tests/test_gpu.py has the other direction."""
     torch.manual_seed(0)

@@ -28,7 +28,10 @@ def test_the_ends_are_exact_and_the_order_strict(power):
         ((0, 1.0), "num_temperatures is 0"),
         ((1, 1.0, "points"), "needs at least 2"),
         ((10, 0.0), "power is 0.0; it must be positive"),
-        ((10, float("nan")), "must be positive"),
+        ((10, float("nan")), "must be positive and finite"),
+        ((10, float("inf")), "must be positive and finite"),
+        ((10, 1e3), "power is 1000.0; its temperatures coincide"),  # 0.1^1000 is zero
+        ((10, 1e-20), "power is 1e-20; its temperatures coincide"),  # and 0.1^1e-20 one
         ((10, 1.0, "both"), "reading is 'both'"),
     ],
 )

@@ -4,6 +4,7 @@ Architectures follow table 5 of the report; the generator has as many upsampling
 features of the report's code that its text does not mention, a vector-valued energy and a normalisation, are options.
 """
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -34,6 +35,11 @@ class Generator(nn.Module):
     image_shape: tuple[int, int, int]
 
 
+def _check_leak(network: nn.Module, leak: float) -> None:
+    if not math.isfinite(leak):
+        raise ValueError(f"{type(network).__name__}: leak is {leak}; it must be finite (report: 0.1 and 0.2).")
+
+
 class EnergyMLP(Energy):
     """Negative energy f_α of the tilted prior p_α(z) ∝ exp(f_α(z)) π0(z) (report, equation 1 and table 5).
 
@@ -47,7 +53,7 @@ class EnergyMLP(Energy):
             size d, rectified like the others; f_α is the sum of its outputs.
 
     Raises:
-        ValueError: If a dimension is smaller than 1, or the output is unknown.
+        ValueError: If a dimension is smaller than 1, the slope is not finite, or the output is unknown.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class EnergyMLP(Energy):
         super().__init__()
         if min(latent_dim, hidden_dim) < 1:
             raise ValueError(f"EnergyMLP: latent_dim {latent_dim} and hidden_dim {hidden_dim} must be at least 1.")
+        _check_leak(self, leak)
         if output not in ("scalar", "vector"):
             raise ValueError(f"EnergyMLP: output is '{output}'; choose 'scalar' or 'vector'.")
         self.latent_dim = latent_dim
@@ -185,7 +192,8 @@ class ConvGenerator(Generator):
 
     Raises:
         ValueError: If the image is not square, of size 8, 16, 28, 32, 64 or 128 and with 1 or 3 channels; if
-            ``latent_dim`` or ``features`` is smaller than 1; or if the normalisation is unknown.
+            ``latent_dim`` or ``features`` is smaller than 1; if the slope is not finite; or if the normalisation is
+            unknown.
     """
 
     def __init__(
@@ -200,6 +208,7 @@ class ConvGenerator(Generator):
         channels, height, width = image_shape
         if min(latent_dim, features) < 1:
             raise ValueError(f"ConvGenerator: latent_dim {latent_dim} and features {features} must be at least 1.")
+        _check_leak(self, leak)
         if normalization not in ("none", "group", "trained_statistics"):
             raise ValueError(
                 f"ConvGenerator: normalization is '{normalization}'; choose 'none', 'group' or 'trained_statistics'."

@@ -1,5 +1,6 @@
 """Adam with the learning-rate decay of the report's table 3."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,17 +34,17 @@ class DecayedAdam:
     decay_begin: int = 1
 
     def __post_init__(self) -> None:
-        if not self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
+        if not math.inf > self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
             raise ValueError(
-                f"DecayedAdam: learning_rate {self.learning_rate} must be positive and at least "
+                f"DecayedAdam: learning_rate {self.learning_rate} must be positive, finite and at least "
                 f"final_learning_rate {self.final_learning_rate}, which must not be negative."
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"DecayedAdam: betas {self.betas} must lie in [0, 1).")
-        if not 0 < self.decay_rate <= 1 or self.decay_begin < 0:
+        if not (0 < self.decay_rate <= 1 and 0 <= self.decay_begin < math.inf):
             raise ValueError(
                 f"DecayedAdam: decay_rate {self.decay_rate} must lie in (0, 1] and decay_begin {self.decay_begin} "
-                "must not be negative."
+                "must be finite and not negative."
             )
 
     def factor(self, epochs: float) -> float:
@@ -56,7 +57,8 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
     """One Adam optimiser with a parameter group for each network, and its learning-rate scheduler.
 
     With a single optimiser a batch is one global step. Step the scheduler ``decays_per_epoch`` times an epoch: once, or
-    once for each batch. On CUDA a step is one fused kernel, wherever a loaded state was saved.
+    once for each batch. A loaded state brings Adam's moments and the number of decays; rates, betas and the kernel (on
+    CUDA a fused one) are those of these settings and this device.
     """
     pairs = list(networks)
     groups: list[dict[str, Any]] = [
@@ -65,13 +67,27 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
     on_cuda = all(p.is_cuda for group in groups for p in group["params"])
     optimizer = Adam(groups, fused=on_cuda or None)
 
-    def by_device(_: object, state: dict[str, Any]) -> dict[str, Any]:
-        """The state with ``fused`` of this optimiser: torch takes it from the state, and places Adam's step by it."""
-        return state | {"param_groups": [group | {"fused": on_cuda or None} for group in state["param_groups"]]}
+    def settled(_: object, state: dict[str, Any]) -> dict[str, Any]:
+        """The state with ``fused`` of this optimiser, by which torch places Adam's step, and with its betas."""
+        own = [{"fused": on_cuda or None, "betas": adam.betas} for _, adam in pairs]
+        saved = state["param_groups"]
+        return state | {"param_groups": [group | mine for group, mine in zip(saved, own, strict=True)]}
 
-    optimizer.register_load_state_dict_pre_hook(by_device)
+    optimizer.register_load_state_dict_pre_hook(settled)
 
     def factor(adam: DecayedAdam) -> Callable[[int], float]:
         return lambda decays: adam.factor(decays / decays_per_epoch)
 
-    return optimizer, LambdaLR(optimizer, [factor(adam) for _, adam in pairs])
+    return optimizer, _Decay(optimizer, [factor(adam) for _, adam in pairs])
+
+
+class _Decay(LambdaLR):
+    """Goes on at the count of decays of a loaded state, with its own rates; torch takes rates from the state too."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
+        self._last_lr = [
+            rate * factor(self.last_epoch) for rate, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+        for group, initial, rate in zip(self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True):
+            group["initial_lr"], group["lr"] = initial, rate

@@ -1,5 +1,6 @@
 """Temperature schedules: where on the path from prior (t = 0) to posterior (t = 1) the integrand is evaluated."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,8 @@ def power_law(num_temperatures: int, power: float, reading: Reading = "intervals
         Temperatures (T,), float64.
 
     Raises:
-        ValueError: If the schedule has no interval, the power is not positive, or the reading is unknown.
+        ValueError: If the schedule has no interval, two temperatures coincide in float64, the power is not positive and
+            finite, or the reading is unknown.
     """
     if reading not in ("intervals", "points"):
         raise ValueError(f"Schedule: reading is '{reading}'; choose 'intervals' or 'points'.")
@@ -36,9 +38,14 @@ def power_law(num_temperatures: int, power: float, reading: Reading = "intervals
         raise ValueError(
             f"Schedule: num_temperatures is {num_temperatures}; reading '{reading}' needs at least {least}."
         )
-    if not power > 0:
-        raise ValueError(f"Schedule: power is {power}; it must be positive (report: 0.1 to 10).")
-    return torch.linspace(0, 1, intervals + 1, dtype=torch.float64) ** power
+    if not 0 < power < math.inf:
+        raise ValueError(f"Schedule: power is {power}; it must be positive and finite (report: 0.1 to 10).")
+    temperatures = torch.linspace(0, 1, intervals + 1, dtype=torch.float64) ** power
+    if not (temperatures.diff() > 0).all():
+        raise ValueError(
+            f"Schedule: power is {power}; its temperatures coincide: take one from 0.1 to 10, as the report."
+        )
+    return temperatures
 
 
 @dataclass(frozen=True)

@@ -237,8 +237,8 @@ def test_learning_rates_decay_per_epoch_or_per_step(interval, epochs):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"prior_sigma": 0.0}, "prior_sigma is 0.0"),
-        ({"likelihood_sigma": -1.0}, "likelihood_sigma -1.0"),
+        *[({"prior_sigma": s}, f"prior_sigma is {s}") for s in (0.0, float("inf"), float("nan"))],
+        *[({"likelihood_sigma": s}, f"likelihood_sigma {s}") for s in (-1.0, float("inf"), float("nan"))],
         ({"temperature_chunk": 0}, "temperature_chunk is 0"),
     ],
 )

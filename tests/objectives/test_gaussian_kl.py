@@ -136,7 +136,15 @@ def test_a_singular_covariance_is_refused(fields, samples):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"combination": "minus"}, {"covariance": "low rank"}, {"shrinkage": 1.5}, {"ridge": -1e-5}]
+    "fields",
+    [
+        {"combination": "minus"},
+        {"covariance": "low rank"},
+        {"shrinkage": 1.5},
+        {"ridge": -1e-5},
+        {"ridge": float("inf")},
+        {"ridge": float("nan")},
+    ],
 )
 def test_unknown_readings_are_refused(fields):
     with pytest.raises(ValueError, match=str(next(iter(fields.values())))):

@@ -182,7 +182,8 @@ def test_the_codes_constant_changes_the_value_of_the_loss_and_nothing_else(small
     ("fields", "sentence"),
     [
         ({"estimator": "exact"}, "estimator is 'exact'"),
-        ({"eta": -1.0}, "eta is -1"),
+        *[({"eta": eta}, f"eta is {eta} .*finite and not negative") for eta in (-1.0, math.inf, math.nan)],
+        ({"evidence_every": math.nan}, "evidence_every nan"),
         ({"evidence_every": 0}, "at least 1"),
     ],
 )

@@ -137,7 +137,10 @@ def test_the_memory_of_a_differentiable_chain_does_not_hold_activations():
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [((0.0, 10), "step_size is 0.0"), ((-0.1, 10), "step_size is -0.1"), ((0.1, 0), "num_steps is 0")],
+    [
+        *[((s, 10), f"step_size is {s}; it must be positive and finite") for s in (0.0, -0.1, math.inf, math.nan)],
+        *[((0.1, k), f"num_steps is {k}") for k in (0, math.inf, math.nan)],
+    ],
 )
 def test_impossible_kernels(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):

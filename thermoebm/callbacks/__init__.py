@@ -10,6 +10,7 @@ from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.hparams import HParams
 from thermoebm.callbacks.integrand import IntegrandPlot
+from thermoebm.callbacks.posterior_alarm import PosteriorAlarm
 from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
@@ -22,6 +23,7 @@ __all__ = [
     "IntegrandPlot",
     "LastCheckpoint",
     "NotFiniteAlarm",
+    "PosteriorAlarm",
     "Progress",
     "ReconstructionGrid",
     "RunDirectory",

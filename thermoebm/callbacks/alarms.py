@@ -1,7 +1,10 @@
 """Alarms: each reports in one sentence a fault that training itself does not notice."""
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,7 +15,8 @@ from thermoebm.modules import LatentEBM
 class ZeroGradientAlarm(pl.Callback):
     """Warns once when a trainable network received an exactly zero gradient over a whole epoch.
 
-    That is how the published runs of the report went wrong: their energy never left its initialisation.
+    That is how the published runs of the report went wrong: their energy never left its initialisation. The cause is
+    the objective, unless the images are saturated: where a tanh is rounded to ±1 its derivative 1 - tanh² is zero.
     """
 
     def __init__(self) -> None:
@@ -41,19 +45,22 @@ class ZeroGradientAlarm(pl.Callback):
             learns = name in self._largest and self._largest[name].item() != 0
             if not learns and name not in self._told:
                 self._told.add(name)
+                remedy = f"choose another objective than {objective!r}, or freeze the {name} on purpose"
+                if name == "generator" or getattr(objective, "estimator", None) == "pathwise":  # it comes by the images
+                    remedy = _saturation(trainer, pl_module) or remedy
                 rank_zero_warn(
                     f"The {name} received an exactly zero gradient over the whole of epoch {trainer.current_epoch} "
-                    f"and does not learn: choose another objective than {objective!r}, or freeze the {name} on purpose."
+                    f"and does not learn: {remedy}."
                 )
 
 
 class NotFiniteAlarm(pl.Callback):
     """Stops training at the end of an epoch that left non-finite parameters: nothing is learned from then on.
 
-    Checkpoints are saved later in the same hook, so the last checkpoint is that of the previous epoch.
+    Checkpoints are saved later in the same hook, so the last checkpoint, if there is one, is of an epoch before.
 
     Raises:
-        FloatingPointError: If parameters are not finite; the message names the networks and the remedy.
+        FloatingPointError: If parameters are not finite; the message names the networks, the checkpoint and the remedy.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -61,8 +68,36 @@ class NotFiniteAlarm(pl.Callback):
         if broken:
             raise FloatingPointError(
                 f"Training broke down in epoch {trainer.current_epoch}: parameters of the {' and the '.join(broken)} "
-                "are not finite. The last checkpoint is of the epoch before: go on from it with lower learning rates."
+                f"are not finite. {_way_back(trainer)} with lower learning rates."
             )
+
+
+def _way_back(trainer: pl.Trainer) -> str:
+    saved = [path for keeper in trainer.checkpoint_callbacks for path in _saved(keeper)]
+    resumed = [trainer.ckpt_path] if trainer.ckpt_path else []
+    for path in map(Path, [*saved, *resumed]):
+        if path.is_file():
+            return f"Go on from the last checkpoint, --ckpt_path {path},"
+    return "No checkpoint was saved: start again"
+
+
+def _saved(keeper: Checkpoint) -> list[str]:
+    """What a callback saved in this run, the last first; Lightning's has an empty path where it saved nothing."""
+    return [path for name in ("last_model_path", "best_model_path") if (path := getattr(keeper, name, ""))]
+
+
+def _saturation(trainer: pl.Trainer, model: pl.LightningModule) -> str | None:
+    """What to do if hardly a pixel of the model's images has a gradient; None: it is not that."""
+    if not isinstance(model, LatentEBM):
+        return None
+    with trainer.precision_plugin.forward_context():  # a lower precision rounds to ±1 earlier
+        images = model.generate(16, model.stream("zero gradient alarm"))
+    if (images.abs() == 1).float().mean() < 0.99:
+        return None
+    return (
+        "the generated images are saturated at ±1, where tanh has no gradient; start again with a lower "
+        "--model.generator_optimizer.learning_rate"
+    )
 
 
 def _trainable_networks(module: pl.LightningModule) -> list[tuple[str, nn.Module]]:
@@ -80,9 +115,17 @@ class EnergyAlarm(pl.Callback):
         count: Number of chains; None: the size of a training batch, for which the step is compiled.
         largest_tilt: Tilt, in absolute value, above which it warns.
         largest_mean_square: Mean square above which it warns; its inverse is the lower limit.
+
+    Raises:
+        ValueError: If the count is below 1 or a limit can never be kept.
     """
 
     def __init__(self, count: int | None = None, largest_tilt: float = 100.0, largest_mean_square: float = 4.0) -> None:
+        if not ((count is None or count >= 1) and largest_tilt > 0 and largest_mean_square > 1):
+            raise ValueError(
+                f"EnergyAlarm: count {count} must be at least 1, largest_tilt {largest_tilt} positive and "
+                f"largest_mean_square {largest_mean_square} above 1."
+            )
         self.count = count
         self.largest_tilt = largest_tilt
         self.largest_mean_square = largest_mean_square

@@ -1,5 +1,6 @@
 """The latent variable model with an energy-based prior, and its training."""
 
+import math
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -43,7 +44,7 @@ class LatentEBM(pl.LightningModule):
         seed: Seed of all noise that this module draws, combined with the process's rank.
 
     Raises:
-        ValueError: If the networks disagree about d, a standard deviation is not positive or a chunk is below 1.
+        ValueError: If the networks disagree about d, a standard deviation cannot be one or a chunk is below 1.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class LatentEBM(pl.LightningModule):
                 f"LatentEBM: the energy takes latents of size {energy.latent_dim}, the generator of size "
                 f"{generator.latent_dim}; give both the same latent_dim."
             )
-        if not (prior_sigma > 0 and likelihood_sigma > 0):
+        if not (0 < prior_sigma < math.inf and 0 < likelihood_sigma < math.inf):
             raise ValueError(
                 f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "
-                "both must be positive."
+                "both must be positive and finite."
             )
         if temperature_chunk != "auto" and temperature_chunk < 1:
             raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be auto or at least 1.")

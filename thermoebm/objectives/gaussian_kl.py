@@ -1,5 +1,6 @@
 """KL divergences between adjacent power posteriors, from fitted Gaussians (report, equations 19, 20 and 22)."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,7 @@ class GaussianKL:
             regular; where it dominates the covariance, it determines the divergence.
 
     Raises:
-        ValueError: If a choice is unknown, λ lies outside [0, 1] or ε is negative.
+        ValueError: If a choice is unknown, λ lies outside [0, 1], or ε is negative or infinite.
     """
 
     combination: Literal["difference", "sum"] = "difference"
@@ -68,8 +69,8 @@ class GaussianKL:
             raise ValueError(f"GaussianKL: covariance is '{self.covariance}'; choose 'full' or 'diagonal'.")
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"GaussianKL: shrinkage is {self.shrinkage}; it must lie in [0, 1].")
-        if not self.ridge >= 0:
-            raise ValueError(f"GaussianKL: ridge is {self.ridge}; it must not be negative.")
+        if not 0 <= self.ridge < math.inf:
+            raise ValueError(f"GaussianKL: ridge is {self.ridge}; it must be finite and not negative.")
 
     def check(self, samples: int, d: int) -> None:
         """Raises a ValueError if the covariance of this many samples in d dimensions is singular in these settings."""

@@ -1,5 +1,6 @@
 """Thermodynamic integration over power posteriors (report, section 3)."""
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -47,7 +48,7 @@ class ThermodynamicIntegration(Objective):
             need.
 
     Raises:
-        ValueError: If the estimator is unknown, η is negative or ``evidence_every`` is below 1.
+        ValueError: If the estimator is unknown, η is negative or infinite, or ``evidence_every`` is below 1.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class ThermodynamicIntegration(Objective):
             raise ValueError(
                 f"ThermodynamicIntegration: estimator is '{estimator}'; choose one of {', '.join(get_args(Estimator))}."
             )
-        if eta < 0 or evidence_every < 1:
+        if not (0 <= eta < math.inf and 1 <= evidence_every < math.inf):
             raise ValueError(
                 f"ThermodynamicIntegration: eta is {eta} and evidence_every {evidence_every}; "
-                "eta must not be negative and evidence_every at least 1."
+                "eta must be finite and not negative, and evidence_every at least 1."
             )
         if eta > 0 and estimator != "pathwise":
             rank_zero_warn(

@@ -1,5 +1,6 @@
 """The interface of a kernel, and the loop that runs it; only this loop handles compilation and recomputation."""
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -27,13 +28,13 @@ class Kernel(ABC):
         num_steps: Number K of steps in a chain.
 
     Raises:
-        ValueError: If the step size is not positive or there is no step.
+        ValueError: If the step size is not positive and finite or there is no step.
     """
 
     def __init__(self, step_size: float, num_steps: int) -> None:
-        if not step_size > 0:
-            raise ValueError(f"{type(self).__name__}: step_size is {step_size}; it must be positive.")
-        if num_steps < 1:
+        if not 0 < step_size < math.inf:
+            raise ValueError(f"{type(self).__name__}: step_size is {step_size}; it must be positive and finite.")
+        if not 1 <= num_steps < math.inf:
             raise ValueError(f"{type(self).__name__}: num_steps is {num_steps}; a chain needs at least one step.")
         self.step_size = step_size
         self.num_steps = num_steps
