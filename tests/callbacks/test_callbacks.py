@@ -153,13 +153,18 @@ def test_image_grid_shows_every_pixel_where_it_belongs():
 
 @pytest.mark.parametrize(("count", "held_out"), [(10, 30), (12, 30), (40, 7)])
 def test_reconstructions_stand_below_their_originals(count, held_out):
-    """Originals in odd rows, also where the last row is not full or there are fewer held-out images."""
+    """Originals in odd rows, also where the last row is not full or there are fewer images; a label for each."""
     x = torch.linspace(-1, 1, held_out).view(-1, 1, 1, 1).expand(-1, 1, 48, 48)
     trainer: Any = SimpleNamespace(val_dataloaders=x.split(4))
     model: Any = SimpleNamespace(device="cpu", stream=lambda name: None, reconstruct=lambda x, rng: -x)
     grid = ReconstructionGrid(count=count, columns=5).picture(trainer, model)
     shown = min(count, held_out)
+    margin, grid = grid[..., :108], grid[..., 108:]
     assert grid.shape == (3, 2 * math.ceil(shown / 5) * 52 + 4, 5 * 52 + 4)
+    dark = [(part[0] < 0.5).sum(0) for part in margin[:, 4:].split(52, 1)]
+    wide = [int(columns.nonzero().max() - columns.nonzero().min()) for columns in dark]
+    assert wide == [wide[0], wide[1]] * (len(dark) // 2)
+    assert 30 < wide[0] < 0.7 * wide[1]  # "original" is much shorter than "reconstruction"
     for i in range(shown):
         centre = grid[0, 30 + 104 * (i // 5) :, 30 + 52 * (i % 5)]
         torch.testing.assert_close(centre[[0, 52]], torch.stack([x[i, 0, 0, 0] + 1, 1 - x[i, 0, 0, 0]]) / 2)
@@ -210,7 +215,7 @@ def test_integrand_is_drawn_at_the_temperatures_of_the_objective_if_it_has_any(s
     precision = {"precision": "bf16-mixed" if own else "32-true"}  # the picture's is that of training
     fit(model, IntegrandPlot(1, count=7), num_sanity_val_steps=1, check_val_every_n_epoch=2, **precision)
     assert seen[-1] == (7, PowerLaw(3 if own else 4), own)
-    assert pixels(tmp_path / "integrand" / "epoch-0001.png").shape == (420, 640, 3)
+    assert pixels(tmp_path / "integrand" / "epoch-0001.png").shape == (420, 960, 3)
 
 
 @pytest.mark.parametrize("make", [SampleGrid, ReconstructionGrid, IntegrandPlot])

@@ -1,10 +1,12 @@
 """TensorBoard's HParams tab: what a run's own event file says of its settings and of how it ended."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tests.cli.test_train import ROOT, SHORT, cli
@@ -28,11 +30,16 @@ def plugin(run: Path) -> tuple[EventAccumulator, dict[str, HParamsPluginData]]:
     return events, {tag.rpartition("/")[2]: HParamsPluginData.FromString(data) for tag, data in contents.items()}
 
 
-def test_a_run_tells_its_settings_and_the_metrics_it_ended_with(tmp_path):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> Path:
+    """The folder of a run that measures everything."""
+    return train(tmp_path_factory.mktemp("runs"), "--seed_everything", 5, *MEASURED)
+
+
+def test_a_run_tells_its_settings_and_the_metrics_it_ended_with(measured):
     """In its one event file, and no folder below; each metric's last scalar is that of the table."""
-    run = train(tmp_path, "--seed_everything", 5, *MEASURED)
-    events, data = plugin(run)
-    assert len(list(tmp_path.rglob("events*"))) == 1
+    events, data = plugin(measured)
+    assert len(list(measured.parents[1].rglob("events*"))) == 1
     start = data["session_start_info"].session_start_info.hparams
     told = {name: value.string_value or value.number_value for name, value in start.items()}
     assert told == {
@@ -50,9 +57,29 @@ def test_a_run_tells_its_settings_and_the_metrics_it_ended_with(tmp_path):
         *(f"{split}/{name}/both" for split in splits for name in variances),
         *(f"fidelity/{split}/KD[tests.extractors.Flat]_inf" for split in ("train", "test")),
     }
-    table = pd.read_csv(run / "metrics.csv")
+    table = pd.read_csv(measured / "metrics.csv")
     for tag in tags:
         assert events.Scalars(tag)[-1].value == pytest.approx(table[tag].dropna().iloc[-1], rel=1e-6)
+
+
+def test_custom_scalars_hold_samples_loss_and_variance_before_all_else(measured):
+    """Every chart of the tab finds what this run has logged, and nothing but curves of its kind."""
+    events, _ = plugin(measured)
+    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["samples", "loss", "gradient variance"]
+    scalars = events.Tags()["scalars"]
+    found = {
+        chart.title: {name for name in scalars for tag in chart.multiline.tag if re.match(tag, name)}
+        for category in layout.category
+        for chart in category.chart
+    }
+    splits = ("train", "test")
+    assert found["kernel distance to real images"] == {f"fidelity/{s}/KD[tests.extractors.Flat]_inf" for s in splits}
+    assert found["Fréchet distance to real images"] == {f"fidelity/{s}/FD[tests.extractors.Flat]_inf" for s in splits}
+    assert found["loss"] == {"train/loss", "val/loss"}
+    assert found["evidence on held-out images"] == {"val/evidence"}
+    assert found["across parameters"] == {"gradient_variance/across_parameters/both"}
+    assert len(found) == 7
 
 
 def test_a_vanilla_run_names_the_columns_of_the_others_and_has_no_values_there(tmp_path):

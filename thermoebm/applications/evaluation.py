@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thermoebm import evidence
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
+from thermoebm.callbacks.grids import reconstruction_grid
 from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
 from thermoebm.metrics import features
@@ -214,9 +215,7 @@ def chains(model: LatentEBM) -> str:
     )
 
 
-def reconstruction_pairs(model: LatentEBM, data: ImageDataModule, settings: Settings, columns: int = 10) -> Tensor:
-    """Rows of held-out images, and below each row its reconstructions (N, C, H, W)."""
+def reconstructions(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Tensor:
+    """A picture (3, H', W') of up to 40 held-out images, and below each row of them its reconstructions."""
     x = data.held_out_images[:40].to(model.device).float() / _LEVELS_PER_UNIT - 1
-    again = model.reconstruct(x, settings.stream("reconstruction grid"))
-    rows = zip(x.split(columns), again.split(columns), strict=True)
-    return torch.cat([part for row in rows for part in row])
+    return reconstruction_grid(x, model.reconstruct(x, settings.stream("reconstruction grid")), columns=10)

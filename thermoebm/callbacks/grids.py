@@ -4,7 +4,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from thermoebm.callbacks.pictures import PictureCallback, image_grid
+from thermoebm.callbacks.pictures import PictureCallback, beside_rows, image_grid
 from thermoebm.modules import LatentEBM
 
 
@@ -30,7 +30,7 @@ class SampleGrid(PictureCallback):
 
 
 class ReconstructionGrid(PictureCallback):
-    """Held-out images in odd rows, and below each its reconstruction from one posterior chain.
+    """Held-out images in odd rows, and below each its reconstruction from one posterior chain; rows are labelled.
 
     Args:
         every_n_epochs: Interval; 0: never.
@@ -48,9 +48,14 @@ class ReconstructionGrid(PictureCallback):
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         x = held_out(trainer, model, self.count)
-        reconstruction = model.reconstruct(x, model.stream("reconstruction grid"))
-        rows = zip(x.split(self.columns), reconstruction.split(self.columns), strict=True)
-        return image_grid(torch.cat([_full_row(part, self.columns) for row in rows for part in row]), self.columns)
+        return reconstruction_grid(x, model.reconstruct(x, model.stream("reconstruction grid")), self.columns)
+
+
+def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int) -> Tensor:
+    """A labelled grid (3, H', W') of images (N, C, H, W) in [-1, 1], and below each row of them its reconstructions."""
+    rows = list(zip(originals.split(columns), reconstructions.split(columns), strict=True))
+    grid = image_grid(torch.cat([_full_row(part, columns) for row in rows for part in row]), columns)
+    return beside_rows(("original", "reconstruction") * len(rows), grid)
 
 
 def _full_row(images: Tensor, columns: int) -> Tensor:

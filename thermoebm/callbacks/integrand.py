@@ -38,7 +38,7 @@ class IntegrandPlot(PictureCallback):
 
 
 def integrand_figure(temperatures: Tensor, expected: Tensor, power: float) -> Figure:
-    """Draws the integrand.
+    """Draws the integrand, against t and against the rungs: with a large p most temperatures are nearly 0.
 
     Args:
         temperatures: (T,).
@@ -48,21 +48,24 @@ def integrand_figure(temperatures: Tensor, expected: Tensor, power: float) -> Fi
     t, mean = temperatures.double(), expected.double()
     left, right = evidence.bracket(t, mean)
     floor = float(mean.min() - 0.1 * (mean.max() - mean.min()).clamp(min=1e-6))
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    heights, rungs = mean.tolist(), range(len(t))
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    against_t, against_i = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for i in range(len(t) - 1):
-        edges = t[i : i + 2].tolist()
-        axes.fill_between(
-            edges, mean[i : i + 2].tolist(), floor, color=f"C{0 if i % 2 else 9}", alpha=0.25, linewidth=0
-        )
-    axes.vlines(t.tolist(), floor, mean.tolist(), color="C0", linewidth=0.8)
-    axes.plot(t.tolist(), mean.tolist(), "o-", color="C0", markersize=4)
-    axes.set(xlabel="temperature t", ylabel="E$_t$[log p(x|z)]  (nats per image)", xlim=(-0.02, 1.02))
-    axes.set_ylim(bottom=floor)
-    axes.set_title(
+        ends = slice(i, i + 2)
+        colour = f"C{0 if i % 2 else 9}"
+        against_t.fill_between(t[ends].tolist(), heights[ends], floor, color=colour, alpha=0.25, linewidth=0)
+    for axes, at in ((against_t, t.tolist()), (against_i, rungs)):
+        axes.vlines(at, floor, heights, color="C0", linewidth=0.8)
+        axes.plot(at, heights, "o-", color="C0", markersize=4)
+        axes.spines[["top", "right"]].set_visible(False)
+    against_t.set(xlabel="temperature t", ylabel="E$_t$[log p(x|z)]  (nats per image)", xlim=(-0.02, 1.02))
+    against_t.set_ylim(bottom=floor)
+    against_i.set(xlabel="rung i of the ladder")
+    against_i.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(
         f"Integrand, p = {power:g}: trapezium {float(evidence.trapezium(t, mean)):.1f} nats\n"
         f"left sum {float(left):.1f}, right sum {float(right):.1f} (short chains)",
         fontsize=10,
     )
-    axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,6 +1,7 @@
 """Writes pictures as PNG files under the run's directory and to TensorBoard."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Tiny images in a grid are enlarged, without smoothing, to at most this many pixels a side.
 _LEAST_SIDE = 48
+# White pixels around each image of a grid, and of the margin that holds the labels of its rows.
+_PADDING, _MARGIN = 4, 108
 
 
 class PictureCallback(pl.Callback):
@@ -89,7 +92,20 @@ def image_grid(images: Tensor, columns: int) -> Tensor:
     """A grid (3, H', W') in [0, 1] of images (N, C, H, W) in [-1, 1], row by row."""
     scale = max(1, _LEAST_SIDE // images.shape[-1])
     enlarged = images.clamp(-1, 1).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return make_grid(enlarged / 2 + 0.5, nrow=columns, padding=4, pad_value=1.0)
+    return make_grid(enlarged / 2 + 0.5, nrow=columns, padding=_PADDING, pad_value=1.0)
+
+
+def beside_rows(labels: Sequence[str], grid: Tensor) -> Tensor:
+    """A grid (3, H', W') of as many rows as there are labels, with each row's label in a margin on its left."""
+    from matplotlib.figure import Figure
+
+    height, dpi = grid.shape[1], 128  # a power of two, so that inches times dpi are whole pixels
+    figure = Figure(figsize=(_MARGIN / dpi, height / dpi), dpi=dpi)
+    pitch = (height - _PADDING) / len(labels)
+    for row, label in enumerate(labels):
+        centre = (_PADDING + pitch * (2 * row + 1)) / 2
+        figure.text(1 - _PADDING / _MARGIN, 1 - centre / height, label, ha="right", va="center", fontsize=7)
+    return torch.cat([figure_image(figure).to(grid), grid], 2)
 
 
 def figure_image(figure: "Figure") -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 Setting = str | int | float | None
 
-# The class does not identify the data set if the images are the user's own.
+# Where the images are the user's own, the class does not say which they are: the folder or file does.
 _OWN = ("ImageFolder", "Arrays")
 
 
@@ -15,13 +15,12 @@ def settings(config: Any) -> dict[str, Setting]:
     Args:
         config: Contents of ``config.yaml``, defaults included.
     """
-    data = _class(at(config, "data"))
     objective = at(config, "model.init_args.objective")
     ti = _class(objective) == "ThermodynamicIntegration"
     names = {"MaximumLikelihood": "mle", "ThermodynamicIntegration": "ti"}
     schedule = "model.init_args.objective.init_args.schedule"
     return {
-        "dataset": at(config, "name") if data in _OWN else data,
+        "dataset": _dataset(at(config, "data")),
         "objective": names.get(kind, kind) if (kind := _class(objective)) else None,
         "estimator": at(config, "model.init_args.objective.init_args.estimator") if ti else None,
         "power": _number(at(config, f"{schedule}.power")) if ti else None,
@@ -39,6 +38,16 @@ def at(config: Any, path: str) -> Any:
     for name in path.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
+
+
+def _dataset(data: Any) -> str | None:
+    """The data set's name: its class, or the title of the user's own images, which their distances have as well."""
+    kind, root = _class(data), at(data, "init_args.root")
+    if kind not in _OWN or not isinstance(root, str):
+        return kind
+    from thermoebm.data import named  # and with it torch, which a study's tables do without
+
+    return named(kind.lower(), root=root).title
 
 
 def _class(part: Any) -> str | None:

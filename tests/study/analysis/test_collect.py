@@ -12,6 +12,7 @@ from tests import ROOT
 from tests.cli.test_train import SHORT, cli
 from tests.study.runs import CONFIG, NETWORK, contents, evaluated, make, metrics
 from thermoebm.cli.study import main
+from thermoebm.data import named
 from thermoebm.runs.settings import settings
 from thermoebm.study.analysis import collect as module
 from thermoebm.study.analysis.collect import at_equal, collect, read_tables
@@ -75,16 +76,24 @@ def test_a_run_of_train_py_is_collected(tmp_path):
     assert final[["posterior_steps", "prior_steps", "eta", "features"]].iloc[0].tolist() == [3, 5, 0.0, 8]
 
 
-def test_the_vanilla_model_has_no_power_and_own_images_have_the_runs_name():
+def test_the_vanilla_model_has_no_power_and_own_images_have_their_folder_s():
     mle = json.loads(json.dumps(CONFIG))
     mle["model"]["init_args"]["objective"] = {"class_path": "thermoebm.objectives.MaximumLikelihood", "init_args": {}}
-    mle["data"]["class_path"] = "thermoebm.data.ImageFolder"
-    mle["name"] = "faces"
+    mle["data"] |= {"class_path": "thermoebm.data.ImageFolder"}
+    mle["data"]["init_args"] |= {"root": "pictures/faces.zip"}
     found = settings(mle)
     assert (found["dataset"], found["objective"], found["batch_size"]) == ("faces", "mle", 75)
     assert [found[name] for name in ("estimator", "power", "num_temperatures", "eta")] == [None] * 4
     assert list(found) == list(IDENTITY[IDENTITY.index("dataset") :])
     assert set(settings({}).values()) == {None}
+
+
+def test_own_images_are_named_as_in_their_distances():
+    """Two classes, neither of which says which images they are."""
+    for kind, root in (("ImageFolder", "pictures/My Faces"), ("thermoebm.data.Arrays", "/somewhere/my-faces.npz")):
+        data = {"class_path": kind, "init_args": {"root": root}}
+        assert settings({"name": "third", "data": data})["dataset"] == "my-faces"
+        assert named(kind.rpartition(".")[2].lower(), root=root).title == "my-faces"
 
 
 def test_runs_are_compared_at_the_largest_common_budget(tmp_path):

@@ -62,7 +62,8 @@ def test_the_integrand_is_measured_once_on_held_out_images(whole, checkpoint, mo
     t, ell = model.ladder(images, integrand.FINE, model.stream("integrand"))
     expected = ell.mean(-1).numpy()
     assert "the model of p 6, seed 1" in figure._supxlabel.get_text()
-    for axes, power in zip(figure.axes, (0.1, 0.3, 1, 2, 3, 6, 10), strict=True):
+    *panels, rungs = figure.axes
+    for axes, rung, power in zip(panels, rungs.lines, (0.1, 0.3, 1, 2, 3, 6, 10), strict=True):
         line, dots = axes.lines[-1], axes.lines[0]
         assert np.allclose(line.get_xdata(), t, rtol=1e-5)
         assert np.allclose(line.get_ydata(), expected, rtol=1e-4)
@@ -70,13 +71,15 @@ def test_the_integrand_is_measured_once_on_held_out_images(whole, checkpoint, mo
         heights = np.interp(edges, t.numpy(), expected)
         assert np.allclose(dots.get_xdata(), edges)
         assert np.allclose(dots.get_ydata(), heights, rtol=1e-4)
+        assert np.allclose(rung.get_xydata(), np.stack([range(11), heights], 1), rtol=1e-4)  # each can be seen
+        assert (rung.get_label(), rung.get_color()) == (f"{power:g}", dots.get_color())
         area = float((np.diff(edges) * (heights[1:] + heights[:-1]) / 2).sum())
         title, value = axes.get_title().split("\ntrapezium ")
         assert title == f"p = {power:g}"
         assert float(value.replace("−", "-").removesuffix(" nats")) == pytest.approx(area, abs=0.06, rel=1e-4)
         assert len(axes.collections) == 10
     monkeypatch.setattr(checkpoints, "load_model", None)  # what was kept is read
-    assert len(integrand.integrand(study).axes) == 7
+    assert len(integrand.integrand(study).axes) == 8
 
 
 def test_an_unreadable_checkpoint_is_told(folder):

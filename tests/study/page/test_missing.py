@@ -77,7 +77,7 @@ def test_damaged_pictures_are_named(study):
     (study / "figures" / "15-flops.png").write_bytes(b"no picture")
     said = section(study, "figures")
     assert "15-flops.png is not a readable picture; draw the figures again." in said
-    assert "Temperature schedules" in said
+    assert "Gradient variance against batch size" in said
     samples = study / "runs" / "00e4567" / "0" / "samples"
     whole = (samples / "epoch-0020.png").read_bytes()
     (samples / "epoch-0020.png").write_bytes(whole[: len(whole) // 2])

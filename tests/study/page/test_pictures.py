@@ -29,14 +29,34 @@ def sample_data(root):
 def test_figures_are_the_files_with_captions(made):
     folder, _, root = made
     figures = list(by_id(root, "figures").iter("figure"))
-    assert len(figures) == len(FIGURES)
-    for stem, figure in zip(FIGURES, figures, strict=True):
+    stems = [stem for stem in FIGURES if stem != "01-schedules"]  # which is the main one, in the summary
+    assert len(figures) == len(stems)
+    for stem, figure in zip(stems, figures, strict=True):
         image = figure.find(".//img")
         assert base64.b64decode(image.get("src").partition(",")[2]) == (folder / "figures" / f"{stem}.png").read_bytes()
         assert (int(image.get("width")), int(image.get("height"))) == (320, 240)
         assert image.get("alt").startswith(text(figure.find("figcaption/strong")))
     assert text(figures[-1].find(".//strong")) == "Kernel distance against gradient variance (published)"
     assert text(by_id(root, "figures").find("h3")) == "The published results, drawn alike"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "main"),
+    [
+        ([], "01-schedules"),
+        (["05-kernel-variance"], "05-kernel-variance"),
+        (["05-kernel-variance", "10-kernel-variance-together-MNIST"], "10-kernel-variance-together-MNIST"),
+    ],
+)
+def test_the_main_figure_is_in_the_summary_and_nowhere_else(study, drawn, main):
+    """The best that there is; never one of the published results."""
+    for stem in drawn:
+        grid(study / "figures" / f"{stem}.png", stem)
+    root = tree(page.write(study).read_text())
+    (figure,) = by_id(root, "summary").iter("figure")
+    assert text(figure.find(".//strong")) == page_pictures.caption(main)[0]
+    others = [text(figure.find(".//strong")) for figure in by_id(root, "figures").iter("figure")]
+    assert sorted(others) == sorted(page_pictures.caption(stem)[0] for stem in {*FIGURES, *drawn} - {main})
 
 
 def test_every_figure_of_a_study_has_a_caption():
@@ -116,7 +136,10 @@ def test_figures_beyond_the_limit_are_named(study, monkeypatch):
     monkeypatch.setattr(
         page_pictures, "FIGURE_BYTES", len(page_pictures.data_uri(study / "figures" / "01-schedules.png")[0])
     )
-    shown = by_id(tree(page.write(study).read_text()), "figures")
-    assert [text(figure.find(".//strong")) for figure in shown.iter("figure")] == ["Temperature schedules"]
+    root = tree(page.write(study).read_text())
+    shown = by_id(root, "figures")
+    assert [
+        text(figure.find(".//strong")) for figure in root.iter("figure") if figure.find(".//strong") is not None
+    ] == ["Temperature schedules"]
     for stem in FIGURES[1:]:
         assert f"{stem}.png is left out" in text(shown)

@@ -1,4 +1,7 @@
-"""The thermodynamic integrand of a trained model, with the trapezoidal bins of each schedule (report, figure 2)."""
+"""The thermodynamic integrand of a trained model, with the trapezoidal bins of each schedule (report, figure 2).
+
+A last panel has the same points against their rung, since a large power puts most of them at t ≈ 0.
+"""
 
 from pathlib import Path
 
@@ -25,15 +28,16 @@ PANELS = 8
 
 
 def integrand(study: Study) -> Figure:
-    """E_t[log p_β(x|z)] of one trained model, with the bins of each power: panels differ only in the schedule."""
+    """E_t[log p_β(x|z)] of one trained model, with the bins of each power, and at the rungs of all powers."""
     found = [entry for entry in schedules.powers(study.final) if np.isfinite(entry[0])][:PANELS]
     table, run = measured(study)
     t, expected = (table[name].to_numpy(copy=True) for name in ("temperature", "log_likelihood"))
-    columns = min(4, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(4, len(found) + 1)
+    rows = -(-(len(found) + 1) // columns)
     figure = style.new(rows, width=max(style.COLUMN, 1.9 * columns), height=1.9)
     floor = float(expected.min() - 0.05 * np.ptp(expected))
     shared: Axes | None = None
+    ladders = []
     exact = float(evidence.trapezium(torch.from_numpy(t), torch.from_numpy(expected)))
     for k, ((power, number, _), colour) in enumerate(zip(found, schedules.colours(found), strict=True)):
         axes = figure.add_subplot(rows, columns, k + 1, sharey=shared)
@@ -41,6 +45,7 @@ def integrand(study: Study) -> Figure:
         edges = power_law(number, power)
         at = torch.from_numpy(np.interp(edges.numpy(), t, expected))
         _bins(axes, edges.numpy(), at.numpy(), floor, colour)
+        ladders.append((f"{power:g}", at.numpy(), colour))
         axes.plot(t, expected, color="black", linewidth=0.9)
         axes.set_title(f"p = {power:g}\ntrapezium {float(evidence.trapezium(edges, at)):.1f} nats")
         axes.set_xlabel("temperature t")
@@ -48,10 +53,11 @@ def integrand(study: Study) -> Figure:
             axes.set_ylabel("E$_t$[log p(x|z)]\n(nats per image)")
         else:
             axes.tick_params(labelleft=False)
+    _rungs(figure.add_subplot(rows, columns, len(found) + 1, sharey=shared), ladders)
     style.footnote(
         figure,
         f"{study.dataset}: the model of {run}, {IMAGES} held-out images, {len(t)} temperatures (black; trapezium "
-        f"{exact:.1f} nats). Short chains. Only the bins differ between panels.",
+        f"{exact:.1f} nats). Short chains. Only the temperatures differ.",
     )
     return figure
 
@@ -109,3 +115,13 @@ def _bins(axes: Axes, edges: np.ndarray, at: np.ndarray, floor: float, colour: s
         axes.fill_between(edges[ends], at[ends], floor, color=colour, alpha=alpha, linewidth=0)
     axes.plot(edges, at, "o", color=colour, markersize=2.5)
     axes.set(xlim=(-0.02, 1.02), ylim=(floor, None))
+
+
+def _rungs(axes: Axes, ladders: list[tuple[str, np.ndarray, str]]) -> None:
+    """Draws the heights of each power, whose name and colour are given, against the rungs of its ladder."""
+    for power, heights, colour in ladders:
+        axes.plot(heights, "o-", color=colour, markersize=2.5, linewidth=0.9, label=power)
+    axes.set(xlabel="rung i of the ladder")
+    axes.set_title("the same points, rung by rung")
+    axes.tick_params(labelleft=False)
+    axes.legend(title="p", loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.2)

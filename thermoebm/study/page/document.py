@@ -43,6 +43,7 @@ def write(folder: Path) -> Path:
     order = [] if final is None else list(final["cell"].unique())
     runs = run.read(folder / "runs")
     cells = run.by_cell(runs, order)
+    lead, figures = pictures.figures(folder / "figures")
     css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = Template(_template("page.html")).substitute(
@@ -50,9 +51,9 @@ def write(folder: Path) -> Path:
         policy=f"default-src 'none'; base-uri 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)}",
         css=css,
         js=js,
-        summary=_summary(folder, runs, final),
+        summary=_summary(folder, runs, final, lead),
         claims=_claims(folder),
-        figures=pictures.figures(folder / "figures"),
+        figures=figures,
         samples=_samples(cells, tables.read(folder / "results.csv", {"run", "epoch"})),
         runs=_runs(final, runs),
         configs=run.configs(cells),
@@ -94,7 +95,8 @@ def _listing(values: Iterable[Any]) -> str:
     return "".join(f"{escape(value)}<small>{count} runs</small>" for value, count in counts) or "unknown"
 
 
-def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
+def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None, lead: str) -> str:
+    """HTML of what the study is, its main figure ``lead``, and its numbers."""
     final = pd.DataFrame() if final is None else final
     states = Counter(final["status"] if "status" in final else (run.status for run in runs))
     total = sum(states.values())
@@ -125,7 +127,7 @@ def _summary(folder: Path, runs: list[Run], final: pd.DataFrame | None) -> str:
     }
     html = f"<p>{escape(_description(folder))}</p>"
     html += f"<p>{' '.join(f'{mark(state)} {states[state]}' for state in named) or 'No run has started yet.'}</p>"
-    return html + _facts(facts) + _failures(runs) + _again(folder)
+    return html + lead + _facts(facts) + _failures(runs) + _again(folder)
 
 
 def _description(folder: Path) -> str:

@@ -69,6 +69,10 @@ CAPTIONS = {
 }
 
 
+#: The figures that may stand for a whole study, the best first.
+MAIN = ("10-kernel-variance-together", "05-kernel-variance", "12-frechet-variance", "04-variance-power", "09-loss")
+
+
 def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
     """A picture's data URI (compressed if its file has more than ``large`` bytes), and its width and height in pixels.
 
@@ -97,9 +101,12 @@ def caption(stem: str) -> tuple[str, str]:
     return (f"{title} ({rest})" if rest else title), description
 
 
-def figures(folder: Path) -> str:
-    """HTML of all figures of ``folder``, in the order of their names, those of the published results last."""
-    drawn: dict[bool, list[str]] = {False: [], True: []}  # whether they show the published results -> figures
+def figures(folder: Path) -> tuple[str, str]:
+    """HTML of the study's main figure, and of all others in the order of their names, those of published results last.
+
+    The main figure is the first of :data:`MAIN` that was drawn, or else the study's first figure.
+    """
+    drawn: dict[bool, dict[str, str]] = {False: {}, True: {}}  # whether they show the published results -> figures
     problems, spent = [], 0
     for path in sorted(folder.glob("*.png"), key=lambda path: ("-published" in path.stem, path.stem)):
         try:
@@ -112,16 +119,20 @@ def figures(folder: Path) -> str:
             continue
         spent += len(source)
         title, description = (escape(text) for text in caption(path.stem))
-        drawn["-published" in path.stem].append(
+        drawn["-published" in path.stem][path.stem] = (
             f'<figure><button type="button" class="enlarge" aria-label="Enlarge: {title}">'
             f'<img src="{source}" width="{width}" height="{height}" alt="{title}. {description}"></button>'
             f"<figcaption><strong>{title}</strong>{description}</figcaption></figure>"
         )
     notes = "".join(f'<p class="note">{escape(problem)}</p>' for problem in problems)
     if not any(drawn.values()):
-        return "<p>No figures have been drawn: run the study's <code>figures</code>.</p>" + notes
-    own, published = (f'<div class="figures">{"".join(some)}</div>' if some else "" for some in drawn.values())
-    return own + ("<h3>The published results, drawn alike</h3>" if published else "") + published + notes
+        return "", "<p>No figures have been drawn: run the study's <code>figures</code>.</p>" + notes
+    stem = next((stem for main in MAIN for stem in drawn[False] if stem.startswith(main)), next(iter(drawn[False]), ""))
+    first = drawn[False].pop(stem, "")
+    lead = f'<div class="lead">{first}</div>' if first else ""
+    own, published = (f'<div class="figures">{"".join(some.values())}</div>' if some else "" for some in drawn.values())
+    told = '<p>The main one is in the <a href="#summary">summary</a>.</p>' if first else ""
+    return lead, told + own + ("<h3>The published results, drawn alike</h3>" if published else "") + published + notes
 
 
 def grids(train_folder: Path) -> dict[int, Path]:

@@ -1,0 +1,36 @@
+"""The table that evaluate.py prints, of rows made by hand."""
+
+import math
+
+from thermoebm.cli.evaluate import table
+
+
+def row(label: str, distances: dict[str, tuple[float, float, float, bool]]) -> dict:
+    """A checkpoint's row; of each distance: the value at N = ∞, its error, that of all images, whether unbiased."""
+    found = {"label": label, "chains": "c", "reconstruction_error": 0.5, "evidence": 1.0, "evidence_se": 0.1}
+    found |= {"left_sum": 0.0, "right_sum": 2.0, "bits_per_dimension": 3.0, "extrapolations": {}}
+    for name, (infinite, error, everything, unbiased) in distances.items():
+        found |= {f"{name}_inf": infinite, f"{name}_inf_se": error, name: everything}
+        found["extrapolations"][name] = {"unbiased": unbiased}
+    return found
+
+
+def test_the_value_of_all_images_stands_beside_that_at_infinity():
+    """Also where the latter has no standard error; a row whose distances failed has none of either."""
+    shown = table([row("a", {"KD": (0.31, 0.02, 0.27, True), "FD": (5.5, math.nan, 6.25, False)}), row("b", {})])
+    head, first, second = shown.splitlines()[1:4]
+    assert "KD N=∞, all images" in head
+    assert "FD N=∞, all images" in head
+    assert "0.31 ± 0.02, 0.27 " in first
+    assert "5.5 (biased: smallest N ≤ d), 6.25 " in first
+    assert second.split() == ["b", "0.5000", "1.00", "±", "0.10", "0.00,", "2.00", "3.000"]
+
+
+def test_the_slope_is_called_noise_where_it_is_and_nowhere_else():
+    """Only a distance that is unbiased at every N: not the Fréchet distance, nor any on copies of images."""
+    noise = "unbiased at every N, so the slope is noise"
+    kernels = {"KD": (0.31, 0.02, 0.27, True), "KD-rbf": (0.1, 0.02, 0.1, True)}
+    shown = table([row("a", kernels | {"FD": (5.5, 0.1, 6.25, False)})])
+    assert f"\nKD, KD-rbf: {noise}" in shown
+    assert "FD:" not in shown
+    assert noise not in table([row("a", {"KD": (0.31, 0.02, 0.27, False)})])
