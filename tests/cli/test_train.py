@@ -112,6 +112,7 @@ def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
     shared = {"loss", "nll", "left_sum", "right_sum", "log_likelihood", "energy_posterior", "energy_prior"}
     assert columns == {
         *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "val/evidence", "val/reconstruction_error"),
+        *("posterior/movement", "posterior/step_times_curvature"),
         *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),
         *(f"cost/{name}" for name in ("flops", "flops_per_step", "flops_per_second", "images_per_second")),
         *(f"cost/{name}" for name in ("seconds", "seconds_measuring", "seconds_per_step", "seconds_first_step")),

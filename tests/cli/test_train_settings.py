@@ -155,7 +155,7 @@ def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
         assert begin.endswith("cpu, 32-true, 1 thread(s)")
         assert where.startswith(f"Writing to {run}; watch it with: ")
         assert where.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
-        assert cost.startswith("20 steps in ")
+        assert cost.startswith("1 steps in ")
         assert f"are in {run}; " in close
         assert close.endswith(f"tensorboard --logdir {tmp_path / 'all'}")
     assert {p: p.read_bytes() for p in first.rglob("*") if p.is_file()} == before
