@@ -70,7 +70,8 @@ _outputs: dict[Any, Any] = {}
 
 
 def _output(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if func._schema.is_mutable or not all(leaf.is_meta for leaf in tree_leaves(args) if isinstance(leaf, Tensor)):
+    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+    if func._schema.is_mutable or not tensors or not all(tensor.is_meta for tensor in tensors):
         return func(*args, **kwargs)
     key = func, _frozen(args), _frozen(tuple(kwargs.items()))
     if key not in _outputs:
