@@ -51,7 +51,7 @@ class ConfigParser(LightningArgumentParser):
 def whole_numbers_first(parser: LightningArgumentParser) -> None:
     """Makes 1 one batch where 1.0 is all of them: Python remembers ``int | float`` in the order it met it first."""
     for action in parser._actions:
-        if action.dest.startswith("trainer.limit_") or action.dest in ("trainer.overfit_batches",):
+        if action.dest.startswith("trainer.limit_") or action.dest == "trainer.overfit_batches":
             action._typehint = int | float | None  # type: ignore[attr-defined]
 
 

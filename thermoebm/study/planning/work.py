@@ -1,5 +1,6 @@
 """The nominal operations of a study's runs and the time they take, predicted before they run."""
 
+import collections
 import copy
 import json
 from collections.abc import Callable
@@ -117,7 +118,8 @@ class Counter:
         parts, machine = self._traced(cell), self.machine(cell)
         steps = epochs * (train // batch)
         gradient = {kind: part.amount(model, batch, machine) for kind, part in parts.gradient.items()}
-        training = sum(gradient[model.objective.whole_ladder(step)] for step in range(steps))
+        kinds = collections.Counter(map(model.objective.whole_ladder, range(steps)))
+        training = sum(count * gradient[kind] for kind, count in kinds.items())
         draw, ladder = gradient[model.objective.whole_ladder(None)], parts.ladder.amount(model, batch, machine)
         optimizer = np.array([0.0, steps * adam_seconds(model, machine.rates)])
         limit = trainer["limit_val_batches"]
