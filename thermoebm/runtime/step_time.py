@@ -5,7 +5,7 @@ of its bytes, at the rate of a large copy or, where their order changes, of a tr
 
     seconds = Σ FLOPs / rate + bytes / rate + launch
 
-Compiled, all operations between two matrix products or convolutions are one, with the bytes of the slowest of them.
+Compiled, all operations between two matrix products or convolutions are one, which takes the time of the slowest.
 """
 
 import statistics
