@@ -32,7 +32,7 @@ def power_law(num_temperatures: int, power: float, reading: Reading = "intervals
     """
     if reading not in ("intervals", "points"):
         raise ValueError(f"Schedule: reading is '{reading}'; choose 'intervals' or 'points'.")
-    intervals = num_temperatures if reading == "intervals" else num_temperatures - 1
+    intervals = _intervals(num_temperatures, reading)
     if intervals < 1:
         least = 1 if reading == "intervals" else 2
         raise ValueError(
@@ -40,12 +40,20 @@ def power_law(num_temperatures: int, power: float, reading: Reading = "intervals
         )
     if not 0 < power < math.inf:
         raise ValueError(f"Schedule: power is {power}; it must be positive and finite (report: 0.1 to 10).")
-    temperatures = torch.linspace(0, 1, intervals + 1, dtype=torch.float64) ** power
+    temperatures = _points(intervals, power)
     if not (temperatures.diff() > 0).all():
         raise ValueError(
             f"Schedule: power is {power}; its temperatures coincide: take one from 0.1 to 10, as the report."
         )
     return temperatures
+
+
+def _intervals(num_temperatures: int, reading: Reading) -> int:
+    return num_temperatures if reading == "intervals" else num_temperatures - 1
+
+
+def _points(intervals: int, power: float) -> Tensor:
+    return torch.linspace(0, 1, intervals + 1, dtype=torch.float64) ** power
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,8 @@ class PowerLaw:
     reading: Reading = "intervals"
 
     def __post_init__(self) -> None:
-        self.temperatures()
+        power_law(self.num_temperatures, self.power, self.reading)
 
     def temperatures(self) -> Tensor:
         """The schedule's temperatures (T,), float64."""
-        return power_law(self.num_temperatures, self.power, self.reading)
+        return _points(_intervals(self.num_temperatures, self.reading), self.power)  # checked once, not at every step
