@@ -21,7 +21,6 @@ from thermoebm.runtime.cost import choose_precision, choose_threads
         ("ti", "ThermodynamicIntegration(estimator='contrastive', "),
     ],
 )
-@pytest.mark.filterwarnings("ignore:eta = 1:UserWarning")
 def test_overlays_switch_the_objective_and_a_dev_run_leaves_nothing(tmp_path, overlay, objective):
     more = ["--config", ROOT / "configs" / f"{overlay}.yaml"] if overlay else []
     with contextlib.chdir(tmp_path):
@@ -121,7 +120,6 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, capsys, fields, sente
         (["--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed"], "needs a CUDA device"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:eta = 1:UserWarning")
 def test_settings_that_would_fail_later_are_refused_at_once(tmp_path, capsys, fields, sentence):
     assert_fault(capsys, tmp_path / "none", sentence, "fit", *SHORT, *fields)
 

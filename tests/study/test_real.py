@@ -22,7 +22,6 @@ from thermoebm.study.running import folder
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:eta = 1 changes the logged nll")
 def test_operations_are_counted_as_a_run_logs_them(tmp_path):
     for overlay in ("mle.yaml", "ti.yaml", "estimators/endpoints.yaml"):
         overrides = {

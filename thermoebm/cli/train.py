@@ -160,8 +160,10 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
+        objective = self.model.objective
+        notes = f" ({', '.join(objective.notes())})" if objective.notes() else ""
         say(
-            f"{type(self.model.objective).__name__} on {len(self.datamodule.train_images)} images; generator "
+            f"{type(objective).__name__}{notes} on {len(self.datamodule.train_images)} images; generator "
             f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
             f"{self.trainer.precision}, {torch.get_num_threads()} thread(s)"
         )

@@ -60,6 +60,14 @@ class Objective(ABC):
         """Whether this step samples the whole ladder, the only way in which steps may differ in cost; default: no."""
         return False
 
+    def without_gradient(self) -> tuple[str, ...]:
+        """Names of the networks whose gradient is zero by definition, ``energy`` or ``generator``; default: none."""
+        return ()
+
+    def notes(self) -> list[str]:
+        """What these settings mean, as far as a user may not expect it; each note in a few words."""
+        return [f"the {name} never learns" for name in self.without_gradient()]
+
     def check(self, batch_size: int, latent_dim: int) -> None:
         """Raises a ValueError if the objective cannot be computed for these sizes; by default it never does."""
         return None

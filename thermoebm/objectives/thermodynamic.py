@@ -4,7 +4,6 @@ import math
 from typing import Literal, get_args
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from thermoebm import evidence
@@ -42,7 +41,7 @@ class ThermodynamicIntegration(Objective):
         estimator: The gradient estimator.
         schedule: The temperatures.
         eta: Weight η of the KL terms. They affect the gradient of ``pathwise`` only; with the other estimators they
-            change logged values only, and a warning says so.
+            change logged values only, as :meth:`notes` says.
         kl: How the KL terms are computed.
         evidence_every: Interval n in steps at which ``endpoints`` samples the inner rungs, which its gradient does not
             need.
@@ -68,11 +67,6 @@ class ThermodynamicIntegration(Objective):
                 f"ThermodynamicIntegration: eta is {eta} and evidence_every {evidence_every}; "
                 "eta must be finite and not negative, and evidence_every at least 1."
             )
-        if eta > 0 and estimator != "pathwise":
-            rank_zero_warn(
-                f"eta = {eta:g} changes the logged nll and no gradient: under '{estimator}' samples carry no gradient, "
-                "so the KL terms of equation 22 act under estimator 'pathwise' only."
-            )
         self.estimator = estimator
         self.schedule = schedule
         self.eta = eta
@@ -81,6 +75,17 @@ class ThermodynamicIntegration(Objective):
 
     def whole_ladder(self, step: int | None) -> bool:
         return self.estimator != "endpoints" or (step is not None and step % self.evidence_every == 0)
+
+    def without_gradient(self) -> tuple[str, ...]:
+        return ("energy",) if self.estimator == "detached" else ()
+
+    def notes(self) -> list[str]:
+        notes = super().notes()
+        if (
+            self.eta > 0 and self.estimator != "pathwise"
+        ):  # samples carry no gradient: equation 22's terms are constants
+            notes.append(f"eta = {self.eta:g} changes the logged nll and no gradient")
+        return notes
 
     def check(self, batch_size: int, latent_dim: int) -> None:
         if self.eta > 0:
