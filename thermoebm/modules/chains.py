@@ -109,26 +109,20 @@ class Chains:
 
         reads = (self.prior, self.likelihood, self.posterior_sampler, block)
 
-        def ends(chunk: int) -> Tensor | None:
-            parts = []
+        while True:
+            chunk = self._chunk(len(temperatures), x)
+            parts = zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True)
+            chunks = ((x, t, start.contiguous(), steps.contiguous()) for t, start, steps in parts)
             try:
-                for t, start, steps in zip(
-                    temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True
-                ):
-                    arguments = (x, t, start.contiguous(), steps.contiguous())
-                    parts.append(self._run(chain, arguments, reads, differentiable))
+                return torch.cat([self._run(chain, arguments, reads, differentiable) for arguments in chunks])
             except torch.OutOfMemoryError:
                 if self.temperature_chunk != "auto" or chunk == 1:
                     raise
-                return None
-            return torch.cat(parts)
-
-        while (result := ends(chunk := self._chunk(len(temperatures), x))) is None:
+            # Outside the handler, since the error keeps the tensors of the chains that failed.
             self._fitting = chunk // 2
             rank_zero_warn(
                 f"Chains at {chunk} temperatures side by side do not fit in memory: going on with {self._fitting}."
             )
-        return result
 
     def _run(
         self, chain: Callable[..., Tensor], arguments: tuple[Tensor, ...], reads: tuple[Any, ...], differentiable: bool
