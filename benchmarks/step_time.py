@@ -24,7 +24,7 @@ from thermoebm.runtime.cost import choose_threads, compiles, synchronise
 from thermoebm.runtime.step_time import Rates, all_reduce, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine, Part, adam_seconds, trace_parts
+from thermoebm.study.planning.work import Counter, Machine, Part, adam_seconds, trace_gradient
 
 # The runs of one data set in the report, and the steps of each.
 RUNS, STEPS = 100, 8000
@@ -41,7 +41,7 @@ def predicted(model: LatentEBM, how: Machine) -> float:
 
 
 def _gradient(model: LatentEBM) -> Part:
-    return trace_parts(model).gradient[model.objective.whole_ladder(0)]
+    return trace_gradient(model)[model.objective.whole_ladder(0)]
 
 
 def compared(name: str, kind: str, steps: int, device: torch.device, half: bool, repeats: int) -> None:

@@ -99,6 +99,10 @@ class _Check:
     datamodule: Any
     _parser: Any
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
     def parse_arguments(self, parser: Any, args: Any) -> None:
         self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
 

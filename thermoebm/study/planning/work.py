@@ -82,14 +82,6 @@ class Part(NamedTuple):
         return one + (lengths[0] - 1) * (prior - one) + (lengths[1] - 1) * (posterior - one)
 
 
-class Parts(NamedTuple):
-    """The parts of a run."""
-
-    gradient: dict[bool, Part]  # a training step or a draw, by whether it samples the whole ladder of temperatures
-    ladder: Part  # a ladder for the evidence, at the validation's temperatures
-    sample: Part  # generated samples
-
-
 def posterior_steps(run: Run) -> float:
     """Langevin steps of one image's posterior chains over all epochs: a run's relative cost, without counting FLOPs."""
     varied = settings(run.config)
@@ -106,7 +98,7 @@ class Counter:
 
     def __init__(self, machine: Callable[[Cell], Machine]) -> None:
         self.machine = machine
-        self._parts: dict[str, Parts] = {}
+        self._traced: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def work(self, cell: Cell) -> Work:
@@ -115,20 +107,21 @@ class Counter:
         train, held_out = self.sizes(cell)
         trainer, variance, fidelity = (config[name] for name in ("trainer", "gradient_variance", "fidelity"))
         batch, epochs = int(config["data"]["init_args"]["batch_size"]), trainer["max_epochs"]
-        parts, machine = self._traced(cell), self.machine(cell)
+        machine = self.machine(cell)
         steps = epochs * (train // batch)
-        gradient = {kind: part.amount(model, batch, machine) for kind, part in parts.gradient.items()}
+        gradient = {kind: part.amount(model, batch, machine) for kind, part in self._gradient(cell).items()}
         kinds = collections.Counter(map(model.objective.whole_ladder, range(steps)))
         training = sum(count * gradient[kind] for kind, count in kinds.items())
-        draw, ladder = gradient[model.objective.whole_ladder(None)], parts.ladder.amount(model, batch, machine)
+        ladder, sample = self._chains(cell)
+        draw, evidence = gradient[model.objective.whole_ladder(None)], ladder.amount(model, batch, machine)
         optimizer = np.array([0.0, steps * adam_seconds(model, machine.rates)])
         limit = trainer["limit_val_batches"]
         validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
         validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
         draws = variance["num_batches"] * variance["repetitions"] * draw
-        samples = fidelity["num_samples"] / BATCH * parts.sample.amount(model, BATCH, machine)
+        samples = fidelity["num_samples"] / BATCH * sample.amount(model, BATCH, machine)
         # The last term is the evaluation at the end.
-        chains = (validations * validated * (draw + ladder) + held_out * ladder) / batch
+        chains = (validations * validated * (draw + evidence) + held_out * evidence) / batch
         return Work(
             steps,
             Amount(*(training + optimizer)),
@@ -147,48 +140,64 @@ class Counter:
             self._sizes[key] = len(data.train_images), len(data.held_out_images)
         return self._sizes[key]
 
-    def _traced(self, cell: Cell) -> Parts:
-        """The parts of a run, traced once for models that differ in values only, as in chain lengths, p or η."""
-        key = _kind(cell.composed.config["model"])
-        if key not in self._parts:
-            self._parts[key] = trace_parts(cell.composed.model)
-        return self._parts[key]
+    def _gradient(self, cell: Cell) -> dict[bool, Part]:
+        return self._once(trace_gradient, cell, _kind(cell))
+
+    def _chains(self, cell: Cell) -> tuple[Part, Part]:
+        return self._once(trace_chains, cell, _kind(cell) | {"objective": None})
+
+    def _once(self, trace: Callable[[LatentEBM], Any], cell: Cell, kind: dict[str, Any]) -> Any:
+        """What a function traces, once for cells of one kind."""
+        key = trace.__name__ + json.dumps(kind)
+        if key not in self._traced:
+            self._traced[key] = trace(cell.composed.model)
+        return self._traced[key]
 
 
-def _kind(model: dict[str, Any]) -> str:
+def _kind(cell: Cell) -> dict[str, Any]:
+    """The settings of a cell's model without those that change values only: the lengths of its chains, p, η > 0."""
+    model = cell.composed.config["model"]
     settings: dict[str, Any] = json.loads(json.dumps(model))["init_args"]
     objective = settings["objective"].get("init_args") or {}
     objective.get("schedule", {}).pop("power", None)
     objective["eta"] = bool(objective.get("eta"))
     for name in ("prior_sampler", "posterior_sampler"):
         settings[name].get("init_args", {}).pop("num_steps", None)
-    return json.dumps(settings)
+    return settings
 
 
-def trace_parts(model: LatentEBM) -> Parts:
-    """Traces the parts of a run of this model without computing anything."""
+def trace_gradient(model: LatentEBM) -> dict[bool, Part]:
+    """A training step's or a draw's gradient, by whether it samples the whole ladder; nothing is computed."""
     twin = without_values(model)
-    x = torch.empty(_TRACED, *model.generator.image_shape, device="meta")
-    rng = torch.Generator()  # draws nothing
+    x, rng = _images(model), torch.Generator()  # draws nothing
     parameters = list(trainable(twin).values())
 
     def gradient(step: int | None) -> None:
         torch.autograd.grad(twin.loss(x, rng, step), parameters, allow_unused=True)
 
-    def part(compute: Callable[[], object]) -> Part:
-        lists = []
-        for twin.prior_sampler.num_steps, twin.posterior_sampler.num_steps in ((1, 1), (2, 1), (1, 2)):
-            with Trace() as trace:
-                compute()
-            lists.append(trace.operations)
-        return Part(*lists)
-
     kinds = {twin.objective.whole_ladder(step): step for step in (None, 1, 0)}
-    return Parts(
-        {kind: part(partial(gradient, step)) for kind, step in kinds.items()},
-        part(lambda: twin.ladder(x, twin.evidence_schedule, rng)),
-        part(lambda: twin.generate(_TRACED, rng)),
-    )
+    return {kind: _traced(twin, partial(gradient, step)) for kind, step in kinds.items()}
+
+
+def trace_chains(model: LatentEBM) -> tuple[Part, Part]:
+    """A ladder for the evidence, at the validation's temperatures, and generated samples; nothing is computed."""
+    twin = without_values(model)
+    x, rng = _images(model), torch.Generator()  # draws nothing
+    ladder = _traced(twin, lambda: twin.ladder(x, twin.evidence_schedule, rng))
+    return ladder, _traced(twin, lambda: twin.generate(_TRACED, rng))
+
+
+def _images(model: LatentEBM) -> Tensor:
+    return torch.empty(_TRACED, *model.generator.image_shape, device="meta")
+
+
+def _traced(twin: LatentEBM, compute: Callable[[], object]) -> Part:
+    lists = []
+    for twin.prior_sampler.num_steps, twin.posterior_sampler.num_steps in ((1, 1), (2, 1), (1, 2)):
+        with Trace() as trace:
+            compute()
+        lists.append(trace.operations)
+    return Part(*lists)
 
 
 def adam_seconds(model: LatentEBM, rates: Rates) -> float:
