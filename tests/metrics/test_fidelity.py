@@ -1,12 +1,15 @@
 """Distances between feature sets: closed forms, torch-fidelity on the same features, invariances, merging."""
 
+import math
+
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from thermoebm.metrics import FrechetDistance, KernelDistance, frechet
-from thermoebm.metrics.fidelity import inception_score, mifid
+from thermoebm.metrics.fidelity import inception_score, memorisation_distance, mifid
 
 
 def normal(*shape, seed=0):
@@ -150,12 +153,37 @@ def test_faults_name_the_image(metric):
         metric.compute()
 
 
-def test_mifid_and_inception_score_are_torchmetrics_own():
-    """MIFID divides by the mean least cosine distance; the score of k equally frequent, certain classes is k."""
+def test_mifid_divides_by_the_distance_of_generated_images_to_the_nearest_training_image():
+    """By scipy's cosine distances; features of any length; far images are not punished."""
     real, fake = 5 + 0.1 * normal(60, 4), 5 + 0.1 * normal(50, 4, seed=1)
-    cosine = torch.nn.functional.cosine_similarity(real[:, None], fake[None], dim=-1)
-    penalty = (1 - cosine.abs()).min(1).values.mean().item()
-    assert mifid(real, fake).item() == pytest.approx(distance(real, fake) / penalty, rel=1e-6)
+    similar = 1 - cdist(fake.numpy(), real.numpy(), "cosine")
+    memorisation = (1 - abs(similar)).min(1).mean()
+    assert memorisation < 0.1
+    assert mifid(real, fake).item() == pytest.approx(distance(real, fake) / memorisation, rel=1e-6)
+    assert memorisation_distance(3 * real, -fake).item() == pytest.approx(memorisation, rel=1e-6)
+    far = normal(50, 64, seed=1)
+    assert mifid(normal(60, 64), far).item() == pytest.approx(distance(normal(60, 64), far), rel=1e-9)
+
+
+def test_the_more_is_memorised_the_more_it_is_punished():
+    """Copies of training images: all of them, thirty repeated, or shares of a set of new images."""
+    real, new = (5 + 0.1 * normal(2000, 8, seed=seed).float() for seed in (0, 1))
+    assert mifid(real, real).item() == math.inf
+    assert mifid(real, real[:30].repeat(40, 1)).item() == math.inf
+    scores, distances = [], []
+    for copies in (0, 500, 1000, 1500):
+        fake = torch.cat([real[:copies], new[copies:]])
+        scores.append(mifid(real, fake).item())
+        distances.append(distance(real, fake))
+        share = 1 - copies / 2000
+        alone = memorisation_distance(real, new[copies:]).item()
+        assert scores[-1] == pytest.approx(distances[-1] / (share * alone), rel=1e-6)
+    penalties = [s / d for s, d in zip(scores, distances, strict=True)]
+    assert penalties == sorted(penalties)
+
+
+def test_the_inception_score_is_torchmetrics_own():
+    """That of k equally frequent, certain classes is k."""
     state = torch.get_rng_state()
     mean, _ = inception_score(100 * torch.eye(7).repeat(300, 1), splits=2)
     assert mean.item() == pytest.approx(7, rel=0.01)  # a random half is not quite even
