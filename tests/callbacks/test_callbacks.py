@@ -187,7 +187,7 @@ def test_pictures_are_written_every_nth_epoch_and_at_the_end(small_model, fit, t
     fit(small_model(), SampleGrid(every_n_epochs=2, count=6, columns=3), max_epochs=3)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["epoch-0002.png", "epoch-0003.png"]
     events = EventAccumulator(str(tmp_path)).Reload()
-    images = events.Images("samples")
+    images = events.Images("Overview/samples")
     assert [image.step for image in images] == [4, 6]
     for image, name in zip(images, ("epoch-0002.png", "epoch-0003.png"), strict=True):
         (tmp_path / "decoded.png").write_bytes(image.encoded_image_string)

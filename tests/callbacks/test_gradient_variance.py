@@ -143,7 +143,7 @@ def test_per_parameter_is_logged_drawn_and_tabulated(run):
     assert logged(folder, "gradient_variance/per_parameter/total/both")[0] > 0
     for tensor in tensors:
         assert [h.step for h in events.Histograms(f"gradient_variance/{tensor}")] == [6, 9]
-    assert [image.step for image in events.Images("gradient_variance")] == [6, 9]
+    assert [image.step for image in events.Images("Overview/gradient_variance")] == [6, 9]
     assert sorted(p.name for p in (folder / "gradient_variance").glob("*.png")) == ["epoch-0002.png", "epoch-0003.png"]
 
 

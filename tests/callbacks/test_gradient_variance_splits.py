@@ -43,7 +43,7 @@ def test_held_out_draws_are_logged_under_names_of_their_own(small_model, tmp_pat
     assert table["both"] == pytest.approx(report["both"]["total"].value, rel=1e-6)
     assert (tmp_path / "both" / "gradient_variance" / "test" / "epoch-0002.png").is_file()
     tags = EventAccumulator(str(tmp_path / "both")).Reload().Tags()
-    assert set(tags["images"]) == {"gradient_variance", "gradient_variance/test"}
+    assert set(tags["images"]) == {"Overview/gradient_variance", "Overview/gradient_variance/test"}
     assert "gradient_variance/test/generator.layers.0.weight" in tags["histograms"]
     fit(small_model(), tmp_path / "alone", GradientVariance(2, 4, 2, 2), epochs=2)
     with (tmp_path / "alone" / "metrics.csv").open(newline="") as file:

@@ -1,12 +1,10 @@
-"""TensorBoard's HParams tab: what a run's own event file says of its settings and of how it ended."""
+"""TensorBoard: what a run's own event file says of its settings and of how it ended, and what it opens on."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tests.cli.test_train import ROOT, SHORT, cli
@@ -62,24 +60,23 @@ def test_a_run_tells_its_settings_and_the_metrics_it_ended_with(measured):
         assert events.Scalars(tag)[-1].value == pytest.approx(table[tag].dropna().iloc[-1], rel=1e-6)
 
 
-def test_custom_scalars_hold_samples_loss_and_variance_before_all_else(measured):
-    """Every chart of the tab finds what this run has logged, and nothing but curves of its kind."""
+def test_tensorboard_opens_on_pictures_distances_loss_and_variance(measured):
+    """The first group by name holds them, with the values of the metrics that they repeat."""
     events, _ = plugin(measured)
-    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["samples", "loss", "gradient variance"]
-    scalars = events.Tags()["scalars"]
-    found = {
-        chart.title: {name for name in scalars for tag in chart.multiline.tag if re.match(tag, name)}
-        for category in layout.category
-        for chart in category.chart
+    tags = events.Tags()
+    assert min([*tags["scalars"], *tags["images"]]).startswith("Overview/")
+    names = {tag.removeprefix("Overview/") for tag in tags["scalars"] if tag.startswith("Overview/")}
+    assert names == {
+        *("train/loss", "val/loss", "val/evidence"),
+        *(f"gradient_variance/{name}/both" for name in ("across_parameters", "per_parameter/total")),
+        "gradient_variance/per_parameter/normalised/both",
+        *(f"fidelity/{s}/{d}[tests.extractors.Flat]_inf" for s in ("train", "test") for d in ("KD", "KD-rbf", "FD")),
     }
-    splits = ("train", "test")
-    assert found["kernel distance to real images"] == {f"fidelity/{s}/KD[tests.extractors.Flat]_inf" for s in splits}
-    assert found["Fréchet distance to real images"] == {f"fidelity/{s}/FD[tests.extractors.Flat]_inf" for s in splits}
-    assert found["loss"] == {"train/loss", "val/loss"}
-    assert found["evidence on held-out images"] == {"val/evidence"}
-    assert found["across parameters"] == {"gradient_variance/across_parameters/both"}
-    assert len(found) == 7
+    for name in names:
+        shown, logged = ([(s.step, s.value) for s in events.Scalars(tag)] for tag in (f"Overview/{name}", name))
+        assert shown == logged
+    pictures = {"samples", "reconstructions", "integrand", "gradient_variance"}
+    assert pictures <= {tag.split("/")[1] for tag in tags["images"] if tag.startswith("Overview/")}
 
 
 def test_a_vanilla_run_names_the_columns_of_the_others_and_has_no_values_there(tmp_path):

@@ -5,13 +5,17 @@ import math
 from thermoebm.cli.evaluate import table
 
 
-def row(label: str, distances: dict[str, tuple[float, float, float, bool]]) -> dict:
-    """A checkpoint's row; of each distance: the value at N = ∞, its error, that of all images, whether unbiased."""
+def row(label: str, distances: dict[str, tuple[float, float, float, bool]], flat: tuple[str, ...] = ()) -> dict:
+    """A checkpoint's row; of each distance: the value at N = ∞, its error, that of all images, whether unbiased.
+
+    The slopes of those in ``flat`` are within their error.
+    """
     found = {"label": label, "chains": "c", "reconstruction_error": 0.5, "evidence": 1.0, "evidence_se": 0.1}
     found |= {"left_sum": 0.0, "right_sum": 2.0, "bits_per_dimension": 3.0, "extrapolations": {}}
+    found |= {"evidence_images": 60, "held_out_images": 297}
     for name, (infinite, error, everything, unbiased) in distances.items():
         found |= {f"{name}_inf": infinite, f"{name}_inf_se": error, name: everything}
-        found["extrapolations"][name] = {"unbiased": unbiased}
+        found["extrapolations"][name] = {"unbiased": unbiased, "slope_is_noise": name in flat}
     return found
 
 
@@ -34,3 +38,17 @@ def test_the_slope_is_called_noise_where_it_is_and_nowhere_else():
     assert f"\nKD, KD-rbf: {noise}" in shown
     assert "FD:" not in shown
     assert noise not in table([row("a", {"KD": (0.31, 0.02, 0.27, False)})])
+
+
+def test_a_slope_within_its_error_is_called_noise_of_the_checkpoint_that_has_it():
+    """Of a biased distance; of an unbiased one, any slope is noise, and this is said once."""
+    distances = {"FD": (5.5, 0.1, 6.25, False), "KD": (0.31, 0.02, 0.27, True)}
+    rows = [row("a", distances), row("b", distances, flat=("FD", "KD")), row("c", {})]
+    told = [line for line in table(rows).splitlines() if "slope" in line]
+    assert [line.partition(":")[0] for line in told] == ["KD", "FD of b"]
+    assert "within two standard errors of 0" in told[1]
+
+
+def test_the_table_says_which_images_and_whose_noise():
+    """Only then can its numbers be compared with those of train.py."""
+    assert "60 of 297 held-out images" in table([row("a", {})])

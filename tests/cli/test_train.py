@@ -194,7 +194,7 @@ def test_resuming_goes_on_in_the_runs_own_directory(pair):
 
 
 def test_validate_and_test_evaluate_the_checkpoint(pair, tmp_path):
-    """validate finds the evidence that training logged last; test has noise of its own."""
+    """validate finds the evidence that training logged last, on one batch; test takes all."""
     last = ["--ckpt_path", pair.whole / "checkpoints" / "last.ckpt", "--runs", tmp_path / "none"]
     logged = float(next(r for r in reversed(rows(pair.whole)) if r["val/evidence"])["val/evidence"])
     validated = cli("validate", *SHORT, *last)[0].trainer.callback_metrics["val/evidence"]

@@ -132,7 +132,7 @@ def test_each_file_is_written_once_by_the_first_process(folder, ranks):
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert len(list(run.glob("events*"))) == 1
     for name in ("samples", "reconstructions", "integrand", "gradient_variance"):
-        assert [image.step for image in events.Images(name)] == [6]
+        assert [image.step for image in events.Images(f"Overview/{name}")] == [6]
     table = pd.read_csv(run / "metrics.csv")
     assert table["train/loss"].dropna().index.map(table["step"]).tolist() == list(range(6))
     assert len(table["fidelity/test/FD[pixels]_inf"].dropna()) == 1

@@ -75,7 +75,9 @@ def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Setting
     across = AcrossParameters(list(trainable(model)))
     name = "evaluate gradient variance"
     noise, order = model.stream(name, settings.seed), model.stream(f"{name} data", settings.seed)
-    state = measure(model.loss, model, data.test_dataloader(), noise, order, observe=across.update)
+    state = measure(
+        model.loss, model, data.test_dataloader(), noise, order, observe=across.update, title="gradient variance"
+    )
     return across.scalars() | report_scalars(state.report(), state.names)
 
 
@@ -196,7 +198,8 @@ def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dic
     }
     for name, nats in zip(("", "_left_sum", "_right_sum"), means, strict=True):
         result[f"bits_per_dimension{name}"] = bits_per_dimension(nats, dimensions)
-    return result | {"evidence_images": len(images), "chains": chains(model)}
+    counts = {"evidence_images": len(images), "held_out_images": len(data.held_out_images)}
+    return result | counts | {"chains": chains(model)}
 
 
 def bits_per_dimension(log_density: float, dimensions: int) -> float:

@@ -18,6 +18,7 @@ from thermoebm.metrics.kernels import KernelName, kernel
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM, generation
 from thermoebm.runtime import randomness
+from thermoebm.runtime.progress import measuring
 
 
 class GenerationMetrics(pl.Callback):
@@ -99,7 +100,9 @@ class GenerationMetrics(pl.Callback):
             return
         assert isinstance(pl_module, LatentEBM)
         # The first process measures; every process logs, since any of them may be asked for a metric to monitor.
-        scalars = trainer.strategy.broadcast(self._measure(pl_module) if trainer.is_global_zero else {})
+        with measuring():
+            scalars = self._measure(pl_module) if trainer.is_global_zero else {}
+        scalars = trainer.strategy.broadcast(scalars)
         pl_module.log_dict({f"fidelity/{name}": value for name, value in scalars.items()}, sync_dist=True)
 
     def _measure(self, model: LatentEBM) -> dict[str, float]:

@@ -25,6 +25,7 @@ from thermoebm.gradients.statistics import (
     networks,
 )
 from thermoebm.modules import LatentEBM
+from thermoebm.runtime.progress import measuring
 
 Report = dict[str, dict[str, Estimate]]
 
@@ -124,7 +125,8 @@ class GradientVariance(PictureCallback):
         scalars = self._across.scalars() | self._noise_scales(pl_module)
         self._restart()  # also frees the gradient that the noise scale keeps
         for split in self.splits if self.due(trainer) else ():
-            measured = self._measure(trainer, pl_module, split)
+            with measuring():
+                measured = self._measure(trainer, pl_module, split)
             scalars |= {_of(split, name): value for name, value in measured.items()}
         pl_module.log_dict(scalars, sync_dist=True)
 
@@ -141,6 +143,7 @@ class GradientVariance(PictureCallback):
             self.design,
             context=trainer.precision_plugin.train_step_context,
             observe=None if split == "train" else across.update,
+            title=name,
         )
         if trainer.world_size > 1:
             state.all_reduce()

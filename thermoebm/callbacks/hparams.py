@@ -1,4 +1,4 @@
-"""What TensorBoard shows of runs side by side: settings and final metrics, and the curves that matter most."""
+"""What TensorBoard shows of runs side by side: their settings and final metrics."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,23 +9,11 @@ from thermoebm.callbacks.pictures import tensorboards
 from thermoebm.runs.logged import VARIANCES, distance
 from thermoebm.runs.settings import settings
 
-#: Charts of TensorBoard's Custom Scalars tab: category -> chart -> patterns of the logged names.
-LAYOUT = {
-    "samples": {
-        "kernel distance to real images": [r"fidelity/(train|test)/(KID|KD)(\[.*\])?_inf"],
-        "Fréchet distance to real images": [r"fidelity/(train|test)/(FID|FD)(\[.*\])?_inf"],
-    },
-    "loss": {"loss": ["(train|val)/loss"], "evidence on held-out images": ["val/evidence"]},
-    "gradient variance": {name: [tag] for name, tag in VARIANCES.items()},
-}
-
 _WORDS = ("dataset", "objective", "estimator")
 
 
 class HParams(pl.Callback):
     """Writes the run's settings, and the names of the metrics to show, into its event file when training ends.
-
-    It also lays out the Custom Scalars tab when training begins, since TensorBoard sorts all other charts by name.
 
     The HParams tab shows the last logged values of these metrics. SummaryWriter's ``add_hparams`` would create a
     separate run in a subfolder.
@@ -36,15 +24,6 @@ class HParams(pl.Callback):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            charts = {
-                of: {name: ["Multiline", [f"^{tag}$" for tag in tags]] for name, tags in some.items()}
-                for of, some in LAYOUT.items()
-            }
-            for logger in tensorboards(trainer):
-                logger.experiment.add_custom_scalars(charts)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:

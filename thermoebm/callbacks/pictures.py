@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from thermoebm.modules import LatentEBM
+from thermoebm.runs.logged import OVERVIEW
+from thermoebm.runtime.progress import bar, measuring
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +55,8 @@ class PictureCallback(pl.Callback):
         if not self.due(trainer) or (path := self.path(trainer)) is None:
             return
         assert isinstance(pl_module, LatentEBM)
-        self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
+        with measuring(), bar(1, f"picture of {self.name}", "picture"):
+            self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
 
     def due(self, trainer: pl.Trainer) -> bool:
         """Whether this epoch has a picture."""
@@ -67,11 +70,11 @@ class PictureCallback(pl.Callback):
         return Path(log_dir) / self.name / f"epoch-{trainer.current_epoch + 1:04d}.png"
 
     def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor, tag: str | None = None) -> None:
-        """Writes a picture as PNG and to TensorBoard, under ``tag`` or else the callback's name."""
+        """Writes a picture as PNG and to TensorBoard's overview, under ``tag`` or else the callback's name."""
         path.parent.mkdir(parents=True, exist_ok=True)
         save_image(picture, path)
         for logger in tensorboards(trainer):
-            logger.experiment.add_image(tag or self.name, picture, trainer.global_step)
+            logger.experiment.add_image(f"{OVERVIEW}/{tag or self.name}", picture, trainer.global_step)
 
 
 def is_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thermoebm.runs import directories
 from thermoebm.runtime.terminal import say, tensorboard_command
@@ -34,12 +34,12 @@ class RunDirectory(pl.Callback):
         # Lightning refuses limits and intervals that leave nothing to do when it sets up the loops: before a claim.
         trainer.fit_loop.setup_data()
         trainer.fit_loop.epoch_loop.val_loop.setup_data()
-        from thermoebm.runs.loggers import MetricsCSV  # with pandas, for which a refused command need not wait
+        from thermoebm.runs.loggers import MetricsCSV, TensorBoard  # with pandas, which a refused command does without
 
         mine = None if not trainer.is_global_zero else self.continued or directories.claim(self.parent)
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
         step = self.resume_step
-        tensorboard = TensorBoardLogger(path, name="", version="", default_hp_metric=False, purge_step=step)
+        tensorboard = TensorBoard(path, name="", version="", default_hp_metric=False, purge_step=step)
         trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step), *trainer.loggers]
         say(f"Writing to {path}; watch it with: {tensorboard_command(path.parent.parent)}")
 
@@ -69,6 +69,10 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._name(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException):  # in a step, or after an epoch's metrics have been logged
+            self._name(trainer)
 
     def _name(self, trainer: pl.Trainer) -> None:
         if self._saved and trainer.is_global_zero:

@@ -18,6 +18,7 @@ from thermoebm.applications.evaluation import Settings
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli.parser import Parser, positive
 from thermoebm.metrics.summary import extrapolation_figure, plus_minus
+from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
 from thermoebm.runtime.files import replacing, write_text
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluates all given checkpoints; the exit code is 2 if any of them fails."""
     quieten()
     keep_freed_memory()
+    class_paths.look_here()
     options = _options(arguments)
     settings = Settings(
         options.num_samples,
@@ -162,7 +164,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     for remark in remarks:
         say(remark)
     extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
-    fitted = {name: line._asdict() for name, line in lines.items()}
+    fitted = {name: line._asdict() | {"slope_is_noise": line.slope_is_noise} for name, line in lines.items()}
     yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
 
 
@@ -208,12 +210,32 @@ def table(results: list[dict[str, Any]]) -> str:
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
     plain = ["± is one standard error over images."]
-    noise = [name for name in distances if any(row["extrapolations"].get(name, {}).get("unbiased") for row in results)]
-    if noise:  # N = ∞ may then lie beyond every measured value
-        plain.append(
-            f"{', '.join(noise)}: unbiased at every N, so the slope is noise: N=∞ estimates what all images do, with "
-            "more error."
-        )
+    plain += _noise(results, distances)
+    plain += dict.fromkeys(
+        f"Reconstruction and evidence: {row['evidence_images']} of {row['held_out_images']} held-out images, "
+        "dequantised for the evidence, noise of --seed; train.py validate and test: all, not dequantised, other noise."
+        for row in results
+    )
     if gradients:
         plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
     return "\n".join(["", *text, "", *notes, *plain])
+
+
+def _noise(results: list[dict[str, Any]], distances: Sequence[str]) -> Iterator[str]:
+    """Says of which distances the slope is noise: N = ∞ may then lie beyond every measured value."""
+    lines = {
+        name: [row["extrapolations"][name] for row in results if name in row["extrapolations"]] for name in distances
+    }
+    unbiased = [name for name in distances if any(line["unbiased"] for line in lines[name])]
+    if unbiased:
+        yield (
+            f"{', '.join(unbiased)}: unbiased at every N, so the slope is noise: N=∞ estimates what all images do, "
+            "with more error."
+        )
+    for name in distances:
+        flat = [row["label"] for row in results if (line := row["extrapolations"].get(name)) and line["slope_is_noise"]]
+        if flat and name not in unbiased:
+            yield (
+                f"{name} of {', '.join(flat)}: the slope is within two standard errors of 0, so it is noise: N=∞ "
+                "corrects for a bias that these images do not show."
+            )

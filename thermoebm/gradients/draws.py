@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from thermoebm.gradients.statistics import Decomposition, Design
+from thermoebm.runtime.progress import bar
 
 #: Maps a batch of images (B, C, H, W), and a stream for all of its noise, to a scalar loss.
 Loss = Callable[[Tensor, torch.Generator], Tensor]
@@ -26,6 +27,7 @@ def measure(
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     dtype: torch.dtype = torch.float32,
     observe: Callable[[list[Tensor]], None] | None = None,
+    title: str | None = None,
 ) -> Decomposition:
     """The ``per_parameter`` variance of a loss's gradient, and its split into data and sampler noise.
 
@@ -50,6 +52,7 @@ def measure(
         context: Context entered around each evaluation of the loss, for instance autocast.
         dtype: Data type of the streaming buffers.
         observe: Called with every draw; its tensors are overwritten afterwards.
+        title: Title of the progress bar; None for no bar.
 
     Returns:
         The decomposition of the variance, from ``num_batches`` times ``repetitions`` draws.
@@ -58,7 +61,8 @@ def measure(
         ValueError: If the loader has no batch size, or a batch takes more images than there are.
     """
     state = Decomposition(list(trainable(module)), design, dtype)
-    with isolate_rng(include_cuda=noise.device.type == "cuda"):
+    draws = bar(design.num_batches * design.repetitions, title, "gradient")
+    with isolate_rng(include_cuda=noise.device.type == "cuda"), draws as progress:
         torch.manual_seed(noise.initial_seed())  # for layers like dropout, which draw from torch's own generator
         for x in _batches(loader, design.num_batches, order.initial_seed()):
             x = x.to(noise.device)
@@ -67,6 +71,7 @@ def measure(
                 if observe is not None:
                     observe(gradient)
                 state.update(gradient)
+                progress.update()
     return state
 
 

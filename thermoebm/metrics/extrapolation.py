@@ -11,6 +11,11 @@ with weights that depend on the sizes only, so an image moves it by Σ_k w_k ψ_
 contain the image, where ψ_k is its influence on d_k. The sum of the squares of these terms over all images, real and
 generated, estimates the variance. Where the two sets have the same distribution, the standard error is too large, by
 up to √2.
+
+The slope is another such sum, and its standard error is of the same kind: images that subsets share are counted as
+such. A slope within two of them is noise, which is said of a true slope of 0 in about 95 % of cases (in simulations 94
+to 96 % where the distributions differ, and 98 to 99 % where they do not; the regression's own error says it in 37 %).
+The degrees of freedom are images, so many that Student's t is the normal distribution.
 """
 
 import math
@@ -23,6 +28,7 @@ from torch import Tensor
 from thermoebm.metrics import frechet, kernels
 from thermoebm.metrics.fidelity import check_features
 from thermoebm.metrics.kernels import KernelName
+from thermoebm.runtime.progress import bar
 
 # The sample sizes of the report: linspace(1000, 4500, 10).
 SIZES = (1000, 1389, 1778, 2167, 2556, 2944, 3333, 3722, 4111, 4500)
@@ -43,6 +49,7 @@ class Extrapolation(NamedTuple):
         standard_error: Standard error of the intercept, over images; NaN if the intercept is biased, because a standard
             error does not cover the bias.
         slope: Slope of the line in 1/N; the bias at N images is slope / N.
+        slope_standard_error: Standard error of the slope, over images.
         r_squared: Fraction of the values' variance that the line explains.
         unbiased: Whether the distance is unbiased at every size; its expected slope is then 0.
     """
@@ -52,8 +59,14 @@ class Extrapolation(NamedTuple):
     intercept: float
     standard_error: float
     slope: float
+    slope_standard_error: float
     r_squared: float
     unbiased: bool
+
+    @property
+    def slope_is_noise(self) -> bool:
+        """Whether the slope is within two standard errors of 0: these images show no bias to be removed."""
+        return abs(self.slope) < 2 * self.slope_standard_error
 
 
 def fit_sizes(available: int, sizes: Sequence[int] | None = None) -> tuple[list[int], str | None]:
@@ -143,7 +156,8 @@ class Extrapolator:
         """Extrapolates the kernel distance; one pass over the Gram matrices serves all sizes."""
         x, y = self.sets
         counts = [_counts(len(f), chosen).to(f) for f, chosen in zip(self.sets, self.subsets, strict=True)]
-        values, influences = kernels.discrepancies(x, y, kernels.kernel(name), *counts)
+        title = f"{name} kernel distance"
+        values, influences = kernels.discrepancies(x, y, kernels.kernel(name), *counts, title=title)
         shares = [c / c.sum(0) * i for c, i in zip(counts, influences, strict=True)]
         return self._fit(values, shares, unbiased=True)
 
@@ -155,13 +169,15 @@ class Extrapolator:
         """
         values, shares = [], [torch.zeros(len(f), len(self.sizes), dtype=torch.float64) for f in self.sets]
         running = [_Running(f, chosen) for f, chosen in zip(self.sets, self.subsets, strict=True)]
-        for k, size in enumerate(self.sizes):
-            parts = frechet.influences(*(r.moments(k) for r in running))
-            values.append(parts.value)
-            for side, form in enumerate((parts.x, parts.y)):
-                chosen = self.subsets[side][k]
-                influence = frechet.influence(self.sets[side][chosen], form).cpu()
-                shares[side][:, k].index_add_(0, chosen, (influence - influence.mean()) / size)
+        with bar(len(self.sizes), "Fréchet distance", "size") as progress:
+            for k, size in enumerate(self.sizes):
+                parts = frechet.influences(*(r.moments(k) for r in running))
+                values.append(parts.value)
+                for side, form in enumerate((parts.x, parts.y)):
+                    chosen = self.subsets[side][k]
+                    influence = frechet.influence(self.sets[side][chosen], form).cpu()
+                    shares[side][:, k].index_add_(0, chosen, (influence - influence.mean()) / size)
+                progress.update()
         fitted = self._fit(torch.stack(values), shares, unbiased=False)
         singular = self.sizes[0] <= self.sets[0].shape[1]
         return fitted._replace(standard_error=math.nan) if singular else fitted
@@ -173,13 +189,18 @@ class Extrapolator:
         intercept, slope = of_intercept @ values, of_slope @ values
         residual = values - intercept - slope / torch.tensor(self.sizes)
         spread = (values - values.mean()).square().sum()
-        variance = sum(((share @ of_intercept).square().sum() for share in shares), torch.zeros(()))
+
+        def error(weights: Tensor) -> float:
+            variance = sum(((share @ weights).square().sum() for share in shares), torch.zeros(()))
+            return variance.sqrt().item()
+
         return Extrapolation(
             self.sizes,
             values.tolist(),
             intercept.item(),
-            variance.sqrt().item(),
+            error(of_intercept),
             slope.item(),
+            error(of_slope),
             1 - (residual.square().sum() / spread).item() if spread > 0 else 1.0,
             unbiased and self.protocol == "nested",
         )

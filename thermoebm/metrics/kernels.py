@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from thermoebm.runtime.progress import Bar, bar
+
 KernelName = Literal["poly", "rbf"]
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,7 +57,9 @@ class Discrepancies(NamedTuple):
     influences: tuple[Tensor, Tensor]
 
 
-def discrepancies(x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts_y: Tensor) -> Discrepancies:
+def discrepancies(
+    x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts_y: Tensor, *, title: str | None = None
+) -> Discrepancies:
     """Unbiased MMD² on many subsets from one pass over the Gram matrices.
 
     A subset is a column of counts: how often it contains each image. Copies of one image count as distinct images. This
@@ -70,17 +74,20 @@ def discrepancies(x: Tensor, y: Tensor, kernel: Kernel, counts_x: Tensor, counts
         kernel: A positive definite kernel.
         counts_x: Counts (N, K); each column sums to at least 2.
         counts_y: Counts (M, K), likewise.
+        title: Title of the progress bar; None for no bar.
     """
     x, y, counts_x, counts_y = (tensor.double() for tensor in (x, y, counts_x, counts_y))
     n, m = counts_x.sum(0), counts_y.sum(0)
-    within_x, diagonal_x = _row_sums(x, kernel, counts_x)
-    within_y, diagonal_y = _row_sums(y, kernel, counts_y)
-    across_x = torch.zeros_like(within_x)  # Σ_j counts_j k(x_i, y_j)
-    across_y = torch.zeros_like(within_y)
-    for rows in _slices(len(x), len(y)):
-        gram = kernel(x[rows], y)
-        across_x[rows] = gram @ counts_y
-        across_y += gram.T @ counts_x[rows]
+    with bar(2 * len(x) + len(y), title, "row") as progress:
+        within_x, diagonal_x = _row_sums(x, kernel, counts_x, progress)
+        within_y, diagonal_y = _row_sums(y, kernel, counts_y, progress)
+        across_x = torch.zeros_like(within_x)  # Σ_j counts_j k(x_i, y_j)
+        across_y = torch.zeros_like(within_y)
+        for rows in _slices(len(x), len(y)):
+            gram = kernel(x[rows], y)
+            across_x[rows] = gram @ counts_y
+            across_y += gram.T @ counts_x[rows]
+            progress.update(len(gram))
     mean_x = (within_x - diagonal_x.unsqueeze(1)) / (n - 1)
     mean_y = (within_y - diagonal_y.unsqueeze(1)) / (m - 1)
     values = (counts_x * (mean_x / n - 2 * across_x / (n * m))).sum(0) + (counts_y * mean_y / m).sum(0)
@@ -100,13 +107,14 @@ def mmd2(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     return discrepancies(x, y, kernel, x.new_ones(len(x), 1), y.new_ones(len(y), 1)).values[0]
 
 
-def _row_sums(x: Tensor, kernel: Kernel, counts: Tensor) -> tuple[Tensor, Tensor]:
+def _row_sums(x: Tensor, kernel: Kernel, counts: Tensor, progress: Bar) -> tuple[Tensor, Tensor]:
     """Σ_j counts_j k(x_i, x_j) (N, K), and k(x_i, x_i) (N,)."""
     sums, diagonal = torch.empty_like(counts), x.new_empty(len(x))
     for rows in _slices(len(x), len(x)):
         gram = kernel(x[rows], x)
         sums[rows] = gram @ counts
         diagonal[rows] = gram.diagonal(rows.start)
+        progress.update(len(gram))
     return sums, diagonal
 
 

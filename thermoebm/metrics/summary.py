@@ -96,9 +96,16 @@ def extrapolation_figure(lines: dict[str, Extrapolation]) -> "Figure":
         axes.set(xlabel="1000/N", ylabel=name)
         axes.set_title(
             f"N = ∞: {plus_minus(fitted.intercept, fitted.standard_error)}, slope {fitted.slope:.3g}, "
-            f"R² {fitted.r_squared:.2f}\n" + ("unbiased at every N: any slope is noise" if fitted.unbiased else ""),
+            f"R² {fitted.r_squared:.2f}\n{_of_slope(fitted)}",
             fontsize=9,
         )
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _of_slope(fitted: Extrapolation) -> str:
+    """Why the slope is noise, if it is: because the distance has no bias, or because the images show none."""
+    if fitted.unbiased:
+        return "unbiased at every N: any slope is noise"
+    return "slope within 2 standard errors of 0: noise" if fitted.slope_is_noise else ""

@@ -1,5 +1,6 @@
 """Names of the logged metrics that a study analyses, shared by its tables and TensorBoard."""
 
+import re
 from collections.abc import Collection
 
 #: Definition of the gradient variance -> its logged name. (The first is the report's; see thermoebm/gradients.)
@@ -8,6 +9,16 @@ VARIANCES = {
     "per parameter": "gradient_variance/per_parameter/total/both",
     "per parameter, normalised": "gradient_variance/per_parameter/normalised/both",
 }
+
+#: The group of charts that TensorBoard opens on: it sorts by name, capitals first.
+OVERVIEW = "Overview"
+_DISTANCES = "fidelity/(train|test)/(KID|KD|FID|FD).*_inf"
+_MATTERS = "|".join(["(train|val)/loss", "val/evidence", _DISTANCES, *VARIANCES.values()])
+
+
+def matters(name: str) -> bool:
+    """Whether a metric belongs to the overview: loss, evidence, distances at N = ∞, gradient variance."""
+    return re.fullmatch(_MATTERS, name) is not None
 
 
 def distance(names: Collection[str], kind: str, split: str = "test") -> str | None:

@@ -1,4 +1,4 @@
-"""The CSV file of metrics: one row per logging call, in a file that a resumed run continues."""
+"""Loggers of a run: TensorBoard's, and the CSV file of metrics, which a resumed run continues."""
 
 import csv
 import os
@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from thermoebm.runs.logged import OVERVIEW, matters
 from thermoebm.runtime.files import replacing
+
+
+class TensorBoard(TensorBoardLogger):
+    """Writes the metrics that matter most a second time, in the group of charts that TensorBoard opens on."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        first = {f"{OVERVIEW}/{name}": value for name, value in metrics.items() if matters(name)}
+        super().log_metrics({**metrics, **first}, step)
 
 
 class MetricsCSV(Logger):
