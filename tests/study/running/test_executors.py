@@ -117,11 +117,12 @@ def test_impossible_sharing_is_told(monkeypatch, two_gpus):
 def test_the_memory_that_a_run_logged_last(tmp_path):
     """Of its newest training; rows without it, and lines cut short by a crash, are passed over."""
     assert folder.peak_memory(tmp_path) is None
+    assert folder.epoch(tmp_path) == 0
     for number, rows in (("0", ["1,0,5e9"]), ("1", ["1,0,", "2,0,1e9", "3,0,", "4,1,2e9", "5,1,", "6,"])):
         (tmp_path / number).mkdir()
         (tmp_path / number / "metrics.csv").write_text("\n".join(["step,epoch,cost/peak_memory", *rows]))
     assert folder.peak_memory(tmp_path) == 2e9
-    assert folder.epochs_done(tmp_path) == 1
+    assert folder.epoch(tmp_path) == 2
     (tmp_path / "1" / "metrics.csv").write_text("step,epoch\n1,0\n")
     assert folder.peak_memory(tmp_path) is None
 

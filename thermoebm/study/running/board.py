@@ -104,7 +104,7 @@ class Board:
         parts = [f"{len(self.finished)} of {len(self.study.runs)} runs done", f"{len(self.running)} running"]
         parts.append(f"{len(self.failed)} failed")
         left = self.seconds_left()
-        if left is not None and len(self.finished) + len(self.failed) < len(self.study.runs):
+        if left and len(self.finished) + len(self.failed) < len(self.study.runs):
             parts.append(f"about {duration(left)} left")
         return f"{self.study.name}: {', '.join(parts)}"
 
@@ -125,7 +125,7 @@ class Board:
     def _now(self) -> list[str]:
         lines = []
         for run, since in self.running.items():
-            epochs = f"epoch {folder.epochs_done(self._place(run))} of {run.config['trainer']['max_epochs']}"
+            epochs = f"epoch {folder.epoch(self._place(run))} of {run.config['trainer']['max_epochs']}"
             lines.append(f"  running  {run}: {epochs}, {duration(time.monotonic() - since)}")
         return lines + [f"  failed   {run}: {reason}" for run, reason in self.failed.items()]
 
@@ -159,7 +159,7 @@ def status(study: Study, output: Path) -> list[str]:
         if state == folder.FAILED:
             told.append(f"{run}: {reason}")
         elif state == folder.RUNNING:
-            epochs = f"epoch {folder.epochs_done(place)} of {run.config['trainer']['max_epochs']}"
+            epochs = f"epoch {folder.epoch(place)} of {run.config['trainer']['max_epochs']}"
             told.append(f"{run}: running, {epochs}")
     states = (folder.DONE, folder.RUNNING, folder.FAILED, folder.MISSING)
     total = sum(counts.values(), Counter[str]())

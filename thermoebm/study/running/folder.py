@@ -136,9 +136,9 @@ def last_checkpoint(run: Path) -> Path | None:
     return None if place is None else place / "checkpoints" / "last.ckpt"
 
 
-def epochs_done(run: Path) -> int:
-    """The epoch, counted from 0, in the last line of the newest training folder's metrics.csv; 0 if there is none."""
-    return int(next(_logged(run, "epoch"), 0))
+def epoch(run: Path) -> int:
+    """The epoch, counted from 1, that a run has logged last, in its newest training folder; 0: it has logged none."""
+    return 1 + int(next(_logged(run, "epoch"), -1))
 
 
 def peak_memory(run: Path) -> float | None:
