@@ -149,15 +149,16 @@ def test_per_parameter_is_logged_drawn_and_tabulated(run):
 
 def test_bars_are_the_estimates_also_where_one_is_negative_or_all_are_zero():
     estimates = [
-        {"data": Estimate(v, 0.1), "sampler": Estimate(2 * v, 0.2), "total": Estimate(3 * v, 0.3)} for v in (-1, 4)
+        {"data": Estimate(v, 0.1, 7), "sampler": Estimate(2 * v, 0.2, 7), "total": Estimate(3 * v, 0.3, 7)}
+        for v in (-1, 4)
     ]
     report = dict(zip(("energy.a", "generator.b"), estimates, strict=True)) | {"both": estimates[1]}
     (axes,) = bar_chart(report, ("energy.a", "generator.b"), 7).axes
     assert [bar.get_width() for bar in axes.patches] == [-1, 4, -2, 8]
     np.testing.assert_allclose([bar.get_y() + bar.get_height() / 2 for bar in axes.patches], [-0.2, 0.8, 0.2, 1.2])
     assert axes.get_xscale() == "log"
-    assert "Epoch 7: total 12 ± 0.3" in axes.get_title()
-    zero = {"data": Estimate(0, 0), "sampler": Estimate(0, 0), "total": Estimate(0, 0)}
+    assert "Epoch 7: total 12 ± 0.7 over both networks (95 %)" in axes.get_title()
+    zero = {"data": Estimate(0, 0, 7), "sampler": Estimate(0, 0, 7), "total": Estimate(0, 0, 7)}
     (axes,) = bar_chart({"energy.a": zero, "both": zero}, ("energy.a",), 1).axes
     assert axes.get_xscale() == "linear"
 

@@ -222,12 +222,13 @@ def write_table(report: Report, path: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(["part", *(f"{q}{end}" for q in report["both"] for end in ("", "_se"))])
         rows.writerows(
-            [part, *(number for e in estimates.values() for number in e)] for part, estimates in report.items()
+            [part, *(number for e in estimates.values() for number in (e.value, e.standard_error))]
+            for part, estimates in report.items()
         )
 
 
 def bar_chart(report: Report, tensors: tuple[str, ...], epoch: int) -> Figure:
-    """Data and sampler noise of each tensor side by side on a logarithmic scale, with one standard error.
+    """Data and sampler noise of each tensor side by side on a logarithmic scale, with 95 % intervals.
 
     An unbiased estimate may be negative; its bar is then missing.
     """
@@ -239,7 +240,7 @@ def bar_chart(report: Report, tensors: tuple[str, ...], epoch: int) -> Figure:
         axes.barh(
             [i + 0.4 * row - 0.2 for i in range(len(tensors))],
             [bar.value for bar in bars],
-            xerr=[bar.standard_error for bar in bars],
+            xerr=[bar.half_width for bar in bars],
             height=0.4,
             color=color,
             label=label,
@@ -253,7 +254,7 @@ def bar_chart(report: Report, tensors: tuple[str, ...], epoch: int) -> Figure:
     axes.set_xlabel("variance of the gradient at frozen parameters, mean over the tensor")
     total = report["both"]["total"]
     axes.set_title(
-        f"Epoch {epoch}: total {total.value:.3g} ± {total.standard_error:.1g} over both networks", fontsize=10
+        f"Epoch {epoch}: total {total.value:.3g} ± {total.half_width:.1g} over both networks (95 %)", fontsize=10
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

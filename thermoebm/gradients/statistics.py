@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from scipy.special import stdtrit
 from torch import Tensor
 
 from thermoebm.gradients.moments import Gradient, Moments
@@ -75,10 +76,24 @@ class Design:
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error; the error is NaN where there are fewer than two blocks."""
+    """A number, and its standard error from the spread over K independent blocks, with K - 1 degrees of freedom.
+
+    The error is NaN where there are fewer than two blocks.
+    """
 
     value: float
     standard_error: float
+    degrees: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval, by Student's t.
+
+        Simulated with the shipped design (16 mini-batches in 8 blocks, normal gradients) it covers the truth in 95 % of
+        cases if the gradient varies in a hundred independent directions, 94 in ten, 92 in three and 87 in one; with
+        1.96 in place of Student's 2.36 that is 91, 90, 88 and 83.
+        """
+        return float(stdtrit(self.degrees, 0.975)) * self.standard_error
 
 
 class Decomposition:
@@ -167,10 +182,12 @@ class Decomposition:
         total = data + sampler
         mean_square = within / (b * r) + between / b + squared_mean
         parts = {"total": total, "data": data, "sampler": sampler, "mean_square": mean_square}
-        estimates = {name: Estimate(part.mean().item(), _standard_error(part)) for name, part in parts.items()}
+        estimates = {
+            name: Estimate(part.mean().item(), _standard_error(part), len(part) - 1) for name, part in parts.items()
+        }
         ratio = (total.mean() / mean_square.mean()).item()
         error = _standard_error(total - ratio * mean_square) / mean_square.mean().item() if ratio == ratio else ratio
-        return estimates | {"normalised": Estimate(ratio, error)}
+        return estimates | {"normalised": Estimate(ratio, error, len(total) - 1)}
 
     def report(self) -> dict[str, dict[str, Estimate]]:
         """Estimates for each network, for ``both`` together, and for each tensor, by name."""
