@@ -54,6 +54,32 @@ def test_the_last_value_of_a_metric_is_of_the_epoch_that_last_had_it(tmp_path):
     assert final[NETWORK].tolist() == [2.0]
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_metric_that_ends_without_a_finite_value_has_no_earlier_one(tmp_path, capsys, value):
+    """An empty cell was not measured, and leaves the last value; nan was, and the run has diverged."""
+    table = metrics().astype(object)
+    at = table.index[(table["epoch"] == 2) & table[NETWORK].notna()]
+    table.loc[at, NETWORK] = value
+    make(tmp_path, "aa", table)
+    results, final = collect(tmp_path)
+    assert NETWORK not in final
+    assert results[NETWORK].tolist()[:2] == [1, 2]
+    assert not math.isfinite(results[NETWORK].iloc[2])
+    told = capsys.readouterr().out
+    assert f"the last value of {NETWORK} is not finite" in told
+    assert "damaged" not in told
+
+
+def test_the_mean_of_an_epoch_with_a_nan_is_nan(tmp_path):
+    table = metrics().astype(object)
+    steps = table.index[(table["epoch"] == 1) & table["train/loss"].notna()]
+    table.loc[steps[0], "train/loss"] = "nan"
+    make(tmp_path, "aa", table)
+    results, final = collect(tmp_path)
+    assert np.isnan(results["train/loss"]).tolist() == [False, True, False]
+    assert final["train/loss"].tolist() == [5.5]
+
+
 def test_a_run_of_train_py_is_collected(tmp_path):
     """Two epochs of digits by the command line: means of what is logged at steps, and the identity of its config."""
     cli("fit", *SHORT, "--trainer.max_epochs", 2, "--trainer.limit_train_batches", 3, "--runs", tmp_path / "made")

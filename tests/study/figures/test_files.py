@@ -56,6 +56,17 @@ def test_files_are_png_and_pdf_and_not_blank(folder, monkeypatch):
         assert b"/FontFile2" in content  # text is text
 
 
+def test_runs_without_a_finite_distance_are_named(folder, capsys, monkeypatch):
+    def spoil(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[table.index[0], KERNEL] = np.inf
+        return table
+
+    change(folder, "final.csv", spoil)
+    cell = pd.read_csv(folder / "final.csv")["cell"].iloc[0]
+    _, told = drawn(folder, capsys, monkeypatch)
+    assert f"runs left out, as their {KERNEL} is not finite: {cell} (seed 0)." in told
+
+
 def test_the_data_set_is_a_suffix_where_there_are_several(folder, capsys, monkeypatch):
     for name in ("results.csv", "final.csv"):
         change(folder, name, lambda table: pd.concat([table, table.assign(dataset="MNIST", run=table["run"] + "m")]))

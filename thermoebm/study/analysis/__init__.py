@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "claims": "check table",
         "collect": "at_equal gather read_tables",
         "quadratic": "Quadratic fit",
-        "statistics": "Result holm spearman welch",
+        "ranks": "spearman",
+        "statistics": "Result holm welch",
     },
 )

@@ -1,7 +1,6 @@
-"""How the report's claims are tested: the choice of runs, the test, and the smallest relevant effect."""
+"""How the report's claims are tested: the test of each, and the smallest relevant effect."""
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,17 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from thermoebm.study.analysis import statistics
+from thermoebm.study.analysis import composite, repetitions, selection, statistics
+from thermoebm.study.analysis.ranks import spearman
 from thermoebm.study.analysis.statistics import Result, Values
-from thermoebm.study.planning.columns import REGIMES, is_extension, regime
+from thermoebm.study.planning.columns import REGIMES
 
 VANILLA, SMALL_POWERS, LARGE_POWERS = REGIMES
-
-#: Runs that agree in these settings differ only by chance; a claim lets one of the settings vary.
-SETTINGS = [
-    *("objective", "estimator", "power", "batch_size", "num_temperatures"),
-    *("posterior_steps", "prior_steps", "eta", "features"),
-]
 
 
 @dataclass(frozen=True)
@@ -28,14 +22,13 @@ class Relevant:
 
     Args:
         correlation: Spearman's ρ, in absolute value.
-        difference: The difference of two means, as a share of the reference's mean.
-        r2: The R² of a parabola.
+        difference: The difference of two means, as a share of the reference's mean; the depth of a minimum, as a share
+            of the mean there.
         ratio: The largest ratio of coefficients of variation that counts as a smaller spread.
     """
 
     correlation: float = 0.3
     difference: float = 0.1
-    r2: float = 0.1
     ratio: float = 0.8
 
 
@@ -57,41 +50,14 @@ class Untestable(ValueError):
     """A claim cannot be tested on the runs of a table."""
 
 
-def in_regime(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The runs of one regime, without those that vary anything besides batch size and power."""
-    return runs[(regime(runs) == name) & ~is_extension(runs)]
-
-
-def varied(runs: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """The runs of the group named after a setting, and the runs of the groups batch and power that differ from them in
-    this setting alone.
-
-    If the group's own runs differ in other settings too, only the runs with their most frequent combination are
-    kept.
-    """
-    others = [name for name in SETTINGS if name != setting]
-    keys = pd.Series([tuple(map(str, row)) for row in runs[others].itertuples(index=False)], runs.index, dtype=object)
-    group = runs["group"] == setting
-    shared = Counter(keys[group]).most_common(1)
-    return runs[(group | ~is_extension(runs)) & keys.isin([key for key, _ in shared])]
-
-
 #: The power p at which the report finds the best samples.
 BEST_POWER = 6.0
 
-Select = Callable[[pd.DataFrame], pd.DataFrame]
+#: A test of runs with finite numbers: the column that is measured; ``x`` is the gradient variance.
 Test = Callable[[pd.DataFrame, str, Relevant], Outcome]
 
 
-def regime_runs(name: str) -> Select:
-    return lambda runs: in_regime(runs, name)
-
-
-def varied_runs(setting: str) -> Select:
-    return lambda runs: varied(runs, setting)
-
-
-def trend(select: Select, setting: str, sign: int) -> Test:
+def trend(setting: str, sign: int) -> Test:
     """Whether the measured quantity rises (+1) or falls (-1) with a setting: Spearman's ρ, or Welch's t for two levels.
 
     The note gives the mean at each level, and Welch's test of each level against the first: the largest batch size, or
@@ -99,23 +65,28 @@ def trend(select: Select, setting: str, sign: int) -> Test:
     """
 
     def test(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-        runs = select(runs).dropna(subset=[setting])
-        levels = {float(level): part[measured].to_numpy() for level, part in runs.groupby(setting)}
+        levels = _levels(runs, setting, measured)
         if len(levels) < 2:
             raise Untestable(f"runs at {len(levels)} level(s) of {setting}; it takes two")
         names = sorted(levels, reverse=setting == "batch_size")
         note = _means(setting, names, levels) + _against(names[0], names[1:], levels)
         if len(levels) == 2:
             return _difference(levels[max(names)], levels[min(names)], sign, relevant, note)
-        result = statistics.spearman(runs[setting].to_numpy(float), runs[measured].to_numpy())
+        of = runs.dropna(subset=[setting])
+        result = spearman(of[setting].to_numpy(float), of[measured].to_numpy(float))
         worst = result.high if sign > 0 else -result.low
-        needed = statistics.repetitions_for_rank(relevant.correlation, len(levels))
+        needed = repetitions.for_rank(relevant.correlation, len(levels))
         return Outcome(
-            *(result, "Spearman's ρ", "Spearman", len(runs), sign * result.effect),
+            *(result, "Spearman's ρ", "Spearman", len(of), sign * result.effect),
             *(worst < relevant.correlation, needed, note),
         )
 
     return test
+
+
+def _levels(runs: pd.DataFrame, setting: str, measured: str) -> dict[float, Values]:
+    """The measured values at each level of a setting, from the lowest level to the highest."""
+    return {float(level): part[measured].to_numpy(float) for level, part in runs.groupby(setting)}
 
 
 def _difference(a: Values, b: Values, sign: int, relevant: Relevant, note: str) -> Outcome:
@@ -123,7 +94,7 @@ def _difference(a: Values, b: Values, sign: int, relevant: Relevant, note: str) 
     result = statistics.welch(a, b)
     least = relevant.difference * abs(float(b.mean()))
     worst = result.high if sign > 0 else -result.low
-    needed = statistics.repetitions_for_difference(least, [a.std(ddof=1), b.std(ddof=1)])
+    needed = repetitions.for_difference(least, [float(a.std(ddof=1)), float(b.std(ddof=1))])
     return Outcome(
         *(result, "difference", "Welch t", len(a) + len(b), sign * result.effect, worst < least, needed, note)
     )
@@ -143,71 +114,85 @@ def _against(first: float, others: list[float], levels: dict[float, Values]) -> 
     return f"; Welch of {first:g} against " + "; ".join(told) if told else ""
 
 
-def best_at(power: float) -> Test:
-    """Whether samples at a power are better than at both neighbouring powers, by the less certain of two Welch tests.
+def _lowest(
+    found: composite.Lowest, alternatives: list[Values], others: list[Values], relevant: Relevant
+) -> tuple[int, float, bool, float]:
+    """The last values of an outcome, without the note, of a test that an alternative is lower than all others.
 
-    The power is a minimum only if both neighbours are worse, so the less significant test decides for both together
-    (intersection-union).
+    Repetitions are those that the alternative with the least p-value needs, at the spread of its cell and the others.
     """
+    lowest = alternatives[found.at]
+    least = relevant.difference * abs(float(lowest.mean()))
+    deviation = math.sqrt(float(np.mean([cell.var(ddof=1) for cell in (lowest, *others)])))
+    needed = repetitions.for_lowest(least, deviation, len(alternatives), len(others))
+    n = sum(map(len, alternatives + others))
+    return n, found.result.effect, found.result.high < least, needed
+
+
+def best_at(power: float) -> Test:
+    """Whether samples at a power are better than at both neighbouring powers, by :func:`composite.lowest`."""
 
     def test(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-        runs = runs[(runs["objective"] == "ti") & ~is_extension(runs)]
-        levels = {float(level): part[measured].to_numpy() for level, part in runs.groupby("power")}
+        levels = _levels(runs, "power", measured)
         below, above = [p for p in levels if p < power], [p for p in levels if p > power]
         if power not in levels or not below or not above:
             raise Untestable(f"it takes runs at p = {power:g} and on both sides of it")
         neighbours = [max(below), min(above)]
-        worse, _ = min(
-            ((n, statistics.welch(levels[n], levels[power])) for n in neighbours), key=lambda pair: pair[1].statistic
-        )
+        found = composite.lowest([[statistics.compare(levels[p], levels[power]) for p in neighbours]])
         names = sorted(levels)
-        lowest = min(names, key=lambda name: float(levels[name].mean()))
-        note = f"lowest mean at p = {lowest:g}; " + _means("power", names, levels)
-        note += _against(power, neighbours, levels)
-        outcome = _difference(levels[worse], levels[power], 1, relevant, note)
-        return outcome._replace(
-            effect_name=f"difference to p = {worse:g}",
-            test="Welch t, the lesser of both neighbours",
-            n=sum(len(levels[p]) for p in (*neighbours, power)),
-        )
+        best = min(names, key=lambda name: float(levels[name].mean()))
+        note = f"lowest mean at p = {best:g}; " + _means("power", names, levels) + _against(power, neighbours, levels)
+        worse = min(neighbours, key=lambda p: float(levels[p].mean()))
+        of = _lowest(found, [levels[power]], [levels[p] for p in neighbours], relevant)
+        test_name = "Welch t, the lesser of both neighbours"
+        return Outcome(found.result, f"difference to p = {worse:g}", test_name, *of, note)
 
     return test
 
 
-def parabola(name: str) -> Test:
-    """Whether the distance has a minimum in the variance x: the F test of a parabola against a straight line."""
+def valley(name: str) -> Test:
+    """Whether the distance falls and then rises with the gradient variance x over a regime: :func:`composite.valley`.
+
+    The places are the levels of the setting that the regime varies, batch size or power.
+    """
+    setting = "batch_size" if name == VANILLA else "power"
 
     def test(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-        runs = in_regime(runs, name).dropna(subset=["x"])
-        fit = statistics.parabola(runs["x"].to_numpy(), runs[measured].to_numpy())
-        inside = runs["x"].min() <= fit.vertex <= runs["x"].max()
-        cells = runs.groupby(["batch_size", "power"], dropna=False).ngroups
-        note = (
-            f"vertex at {fit.vertex:.3g}, {'inside' if inside else 'outside'} the range, a "
-            f"{'minimum' if fit.curvature > 0 else 'maximum'}; against a constant F = {fit.whole.statistic:.3g}, "
-            f"p = {fit.whole.p:.2g}"
-        )
-        needed = statistics.repetitions_for_quadratic(relevant.r2, cells)
-        favours = fit.curvature if inside else 0.0
-        return Outcome(
-            *(fit.term, "R²", "F, quadratic against linear", len(runs)),
-            favours,
-            fit.term.high < relevant.r2,
-            needed,
-            note,
-        )
+        y, x = (_levels(runs, setting, column) for column in (measured, "x"))
+        places = [place for place in y if len(y[place]) > 1]
+        found = composite.valley([y[place] for place in places], [x[place] for place in places])
+        inner, ends = places[1:-1], (places[0], places[-1])
+        at = inner[found.at]
+        beside = [f"{e:g}: t = {c.t:.1f}, p = {c.p:.2g}" for e, c in zip(ends, found.comparisons, strict=True)]
+        note = f"{_means(setting, places, y)}; variances {_numbers(places, x)}; "
+        note += f"one-sided Welch of {at:g} against the ends {'; '.join(beside)}"
+        if found.result.low == -math.inf:
+            note += "; the variance is not shown to lie between those of the ends"
+        if alone := [f"{place:g}" for place in y if place not in places]:
+            note += f"; left out, as one run has no spread: {', '.join(alone)}"
+        of = _lowest(found, [y[place] for place in inner], [y[place] for place in ends], relevant)
+        return Outcome(found.result, "depth", "Welch t, a fall and a rise", *of, note)
 
     return test
+
+
+def _numbers(names: list[float], levels: dict[float, Values]) -> str:
+    return ", ".join(f"{levels[name].mean():.3g}" for name in names)
 
 
 def _groups(runs: pd.DataFrame, measured: str, setting: str) -> list[Values]:
-    return [part[measured].to_numpy() for _, part in runs.groupby(setting) if len(part) > 1]
+    return [values for values in _levels(runs, setting, measured).values() if len(values) > 1]
+
+
+def _both_models(runs: pd.DataFrame, measured: str) -> tuple[list[Values], list[Values]]:
+    """The cells of TI by power and those of the vanilla model by batch size, with two runs each."""
+    vanilla = selection.in_regime(runs, VANILLA)
+    return _groups(selection.powers(runs), measured, "power"), _groups(vanilla, measured, "batch_size")
 
 
 def smaller_spread(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
     """Whether repetitions vary less in gradient variance within a power than within a batch size."""
-    powers = _groups(runs[(runs["objective"] == "ti") & ~is_extension(runs)], measured, "power")
-    batches = _groups(in_regime(runs, VANILLA), measured, "batch_size")
+    powers, batches = _both_models(runs, measured)
     if min(len(powers), len(batches)) < 2:
         raise Untestable("it takes two runs at each of two powers and two batch sizes")
     result = statistics.spread_ratio(powers, batches)
@@ -220,17 +205,19 @@ def smaller_spread(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Out
         sum(map(len, powers + batches)),
         -math.log(result.effect),
         result.low > relevant.ratio,
-        statistics.repetitions_for_spread(relevant.ratio, (len(powers), len(batches))),
+        repetitions.for_spread(relevant.ratio, (len(powers), len(batches))),
         note,
     )
 
 
 def vanilla_is_better(runs: pd.DataFrame, measured: str, relevant: Relevant) -> Outcome:
-    """Whether the best batch size has better samples than the best power; the best has the lowest mean distance."""
-    ti = _groups(runs[(runs["objective"] == "ti") & ~is_extension(runs)], measured, "power")
-    vanilla = _groups(in_regime(runs, VANILLA), measured, "batch_size")
+    """Whether some batch size has better samples than every power, by :func:`composite.lowest`."""
+    ti, vanilla = _both_models(runs, measured)
     if not ti or not vanilla:
         raise Untestable("it takes two runs of both models")
-    a, b = (min(side, key=lambda group: float(group.mean())) for side in (ti, vanilla))
-    note = f"best means {b.mean():.3g} (vanilla) and {a.mean():.3g} (TI)"
-    return _difference(a, b, 1, relevant, note)
+    found = composite.lowest([[statistics.compare(a, b) for a in ti] for b in vanilla])
+    best = [min(float(group.mean()) for group in side) for side in (vanilla, ti)]
+    note = f"best means {best[0]:.3g} (vanilla) and {best[1]:.3g} (TI)"
+    return Outcome(
+        found.result, "difference", "Welch t, the least of all pairs", *_lowest(found, vanilla, ti, relevant), note
+    )

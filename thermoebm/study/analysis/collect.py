@@ -80,9 +80,13 @@ def _wanted(folder: Path) -> set[str] | None:
 
 
 def _final(run: Run, folder: Path) -> dict[str, object]:
-    """A run's row of ``final.csv``: its identity, how far it got, and the last value of every metric."""
+    """A run's row of ``final.csv``: its identity, how far it got, and the last value of every metric.
+
+    A metric that was not finite when it was last measured is empty: its value before that is not the run's.
+    """
     metrics = run.epochs.drop(columns=["epoch"])
-    last = {name: values.iloc[-1] for name in metrics if len(values := metrics[name].dropna())}
+    kept = [name for name in metrics if name not in run.spoilt]
+    last = {name: values.iloc[-1] for name in kept if len(values := metrics[name].dropna())}
     train = "" if run.train is None else run.train.relative_to(folder).as_posix()
     state = {"status": run.status, "epochs": len(run.epochs), "attempts": run.attempts, "folder": train}
     memory = {"peak_memory": last.get("cost/peak_memory")}

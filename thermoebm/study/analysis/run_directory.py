@@ -1,5 +1,6 @@
 """Reads one run's directory in whatever state it is: finished, running, failed, not begun or damaged."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Run:
         attempts: The number of attempts; None if not recorded.
         origin: Device, commit and versions.
         test: The metrics that evaluate.py measured, their names prefixed with ``test/``.
+        spoilt: The metrics whose last logged value is not finite; what they were before is not their final value.
     """
 
     identity: dict[str, Any]
@@ -38,6 +40,7 @@ class Run:
     attempts: int | None
     origin: dict[str, Any]
     test: dict[str, float]
+    spoilt: frozenset[str] = frozenset()
 
 
 def read(directory: Path) -> tuple[Run | None, list[str]]:
@@ -54,7 +57,10 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
     if done or failed:
         marker = _json(directory / ("DONE" if done else "FAILED"), told, "the run counts all the same") or {}
     train = folder.trained(directory)
-    epochs = _epochs(train / "metrics.csv", told) if train else _no_epochs()
+    epochs, spoilt = _epochs(train / "metrics.csv", told) if train else (_no_epochs(), frozenset[str]())
+    if spoilt:
+        more = f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else ""
+        told.append(f"{label}: the last value of {', '.join(sorted(spoilt)[:3])}{more} is not finite.")
     wanted = at(plan, "config.trainer.max_epochs")
     if done:
         told += _missing_epochs(label, epochs, wanted, train)
@@ -74,7 +80,7 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
     origin = {name: plan.get(name) for name in ("device", "commit")}
     origin |= {name: at(plan, f"versions.{name}") for name in ("python", "torch", "lightning", "thermoebm")}
     test = _test(directory / "test" / "metrics.json", told)
-    return Run(identity, status, epochs, train, marker.get("attempts"), origin, test), told
+    return Run(identity, status, epochs, train, marker.get("attempts"), origin, test, spoilt), told
 
 
 def _json(path: Path, told: list[str], advice: str) -> dict[str, Any] | None:
@@ -90,35 +96,42 @@ def _no_epochs() -> pd.DataFrame:
     return pd.DataFrame(columns=["epoch", "updates", "seconds", "flops"], dtype=float)
 
 
-def _epochs(path: Path, told: list[str]) -> pd.DataFrame:
+def _epochs(path: Path, told: list[str]) -> tuple[pd.DataFrame, frozenset[str]]:
     """The rows of ``metrics.csv`` by epoch: the mean of metrics logged at several steps; single values unchanged.
 
-    An unfinished epoch, which is a last one without its cost, is left out.
+    An unfinished epoch, which is a last one without its cost, is left out. In the file an empty cell was not measured
+    and ``nan`` was: the mean of an epoch with one is nan as well. Also returns the metrics whose last logged value is
+    not finite.
     """
     if not path.is_file():
-        return _no_epochs()
+        return _no_epochs(), frozenset()
     try:
-        text = pd.read_csv(path, dtype=str)
+        text = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
         table = text.apply(pd.to_numeric, errors="coerce").astype(float)
-        damaged = [str(name) for name in table if (table[name].isna() & text[name].notna()).any()]
+        logged, spoilt = text.ne(""), text.isin(["nan", "NaN"])
+        damaged = [str(name) for name in table if (table[name].isna() & logged[name] & ~spoilt[name]).any()]
         whole = table.dropna(subset=["step", "epoch"])
         if len(whole) < len(table):
             damaged.append(f"{len(table) - len(whole)} row(s) without step or epoch")
     except (ValueError, KeyError, OSError) as error:
         told.append(f"{path} cannot be read ({' '.join(str(error).split())}): its run has no epochs in the tables.")
-        return _no_epochs()
+        return _no_epochs(), frozenset()
     if damaged:
         told.append(f"{path} is damaged ({', '.join(damaged[:3])}): what is no number there is left empty.")
     by_epoch = whole.loc[:, [not _OF_A_TENSOR.match(name) for name in whole]].groupby("epoch")
     epochs = by_epoch.mean().drop(columns="step")
+    logged, spoilt = (of.loc[whole.index, list(epochs)].groupby(whole["epoch"]).any() for of in (logged, spoilt))
+    epochs = epochs.mask(spoilt)
     cost = {name: epochs.get(f"cost/{name}", pd.Series(float("nan"), epochs.index)) for name in ("seconds", "flops")}
     epochs.insert(0, "updates", by_epoch["step"].max() + 1)
     epochs.insert(1, "seconds", cost["seconds"].cumsum())
     epochs.insert(2, "flops", cost["flops"])
     if cost["flops"].notna().any():
         epochs = epochs.loc[: cost["flops"].last_valid_index()]
+    last = {name: values.iloc[-1] for name in logged if len(values := epochs[name][logged[name]])}
     epochs.index = epochs.index.astype(int) + 1
-    return epochs.rename_axis("epoch").reset_index()
+    not_finite = frozenset(name for name, value in last.items() if not math.isfinite(value))
+    return epochs.rename_axis("epoch").reset_index(), not_finite
 
 
 def _missing_epochs(label: str, epochs: pd.DataFrame, wanted: Any, train: Path | None) -> list[str]:

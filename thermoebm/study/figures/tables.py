@@ -10,6 +10,7 @@ from thermoebm.runs import logged
 from thermoebm.runs.logged import VARIANCES
 from thermoebm.study.analysis.collect import read_table
 from thermoebm.study.analysis.published import published as results_of_the_report
+from thermoebm.study.analysis.selection import finite
 from thermoebm.study.planning import columns
 from thermoebm.study.planning.columns import REGIMES, WORDS
 
@@ -115,9 +116,20 @@ def read(folder: Path) -> list[Study]:
     results = final.iloc[:0] if results is None else results[results["run"].isin(final["run"])]
     names = sorted(final["dataset"].dropna().unique())
     return [
-        Study(name, results[results["dataset"] == name], final[final["dataset"] == name], folder, "", list(remarks))
+        Study(name, results[results["dataset"] == name], runs, folder, "", remarks + _not_finite(runs))
         for name in names
+        for runs in [final[final["dataset"] == name]]
     ] or [Study("", results, final, folder, "", remarks)]
+
+
+def _not_finite(final: pd.DataFrame) -> list[str]:
+    """Sentences on the runs that lack a finite variance or distance which others have."""
+    found = [column for column in VARIANCES.values() if has(final, column)]
+    for kind in ("kernel", "frechet"):
+        column = logged.distance(final.dropna(axis="columns", how="all").columns, kind)
+        found += [column] if column else []
+    told = [finite(final, {column: column})[1] for column in found]
+    return [f"{sentence}." for sentence in told if sentence]
 
 
 def published(like: set[str] | None = None) -> list[Study]:
