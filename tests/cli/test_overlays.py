@@ -87,3 +87,34 @@ def test_a_config_of_a_run_is_no_overlay(tmp_path):
     saved = tmp_path / "config.yaml"
     saved.write_text(yaml.safe_dump({"name": "digits", "variant": "ti", **composed(BASE, TI)}))
     assert variant([saved], "ti", composed(BASE, TI, estimator="detached")) == "ti"
+
+
+def test_an_overlay_given_twice_is_named_once():
+    assert variant([BASE, TI, TI], "ti", composed(BASE, TI)) == "ti"
+
+
+def test_a_name_of_ones_own_claims_no_overlay():
+    """Not even where one of them undoes another."""
+    assert variant([BASE, TI, MLE], "mine", composed(BASE, TI, MLE)) == "mine"
+
+
+def test_a_file_that_says_the_same_has_undone_nothing(tmp_path):
+    """The command line has, though a file in between sets the same fields; of files that have, the last one is told."""
+    for name in ("same", "first", "last"):
+        given = composed(BASE, TI) if name == "same" else composed(BASE)
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **given}))
+    with pytest.raises(ValueError, match=r"the command line undoes .*ti\.yaml"):
+        variant([BASE, TI, tmp_path / "same.yaml"], "ti", composed(BASE, TI, estimator="detached"))
+    with pytest.raises(ValueError, match=r"last\.yaml sets .* undoes .*ti\.yaml"):
+        variant([TI, tmp_path / "first.yaml", tmp_path / "last.yaml"], "ti", composed(BASE))
+
+
+def test_a_file_with_another_class_has_undone_only_what_belongs_to_it(tmp_path):
+    """The estimator belongs to the objective, not to the data."""
+    overlay, later = tmp_path / "overlay.yaml", tmp_path / "later.yaml"
+    overlay.write_text(
+        "variant: v\nmodel: {estimator: detached}\ndata: {class_path: A}",
+    )
+    later.write_text(yaml.safe_dump({"name": "n", "data": {"class_path": "B"}}))
+    with pytest.raises(ValueError, match=r"the command line undoes .* there model\.estimator is detached"):
+        variant([overlay, later], "v", {"model": {"estimator": "pathwise"}, "data": {"class_path": "B"}})

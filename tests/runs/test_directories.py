@@ -58,3 +58,19 @@ def test_samples_are_written_as_they_are(tmp_path):
     directories.write_samples(samples, torch.zeros(3, 4, 5), tmp_path)
     assert np.array_equal(np.load(tmp_path / "samples.npy"), samples.numpy())
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_contents_are_the_subject_of_a_sentence_with_its_verb(tmp_path):
+    """What is there, in the order of a look at it; an empty folder is nothing."""
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    assert directories.contents(tmp_path) == "only the config is"
+    (tmp_path / "metrics.csv").write_text("")
+    assert directories.contents(tmp_path) == "metrics.csv is"
+    (tmp_path / "checkpoints" / "last.ckpt").write_text("")
+    assert directories.contents(tmp_path) == "metrics.csv and checkpoints are"
+    (tmp_path / "samples" / "epoch-0001.png").write_text("")
+    assert directories.contents(tmp_path) == "samples, metrics.csv and checkpoints are"
+    (tmp_path / "metrics.csv").unlink()
+    assert directories.contents(tmp_path) == "samples and checkpoints are"

@@ -9,7 +9,17 @@ from typing import Any, ClassVar, NoReturn
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from thermoebm.cli import given
 from thermoebm.runtime.terminal import fail, reason
+
+_LISTED = "--print_config lists every field"
+#: What jsonargparse says of a field that it does not know; the groups are the field's name.
+_UNKNOWN = re.compile(
+    r"unrecognized arguments: --([^\s=]+)"
+    r"|Group '([^']+)' does not accept option '([^']+)'"
+    r"|.*Option '([^']+)' is not accepted"
+    r"|.* does not accept option '([^']+)'"
+)
 
 
 class ConfigParser(LightningArgumentParser):
@@ -21,31 +31,58 @@ class ConfigParser(LightningArgumentParser):
 
     given: ClassVar[Sequence[str]] = ()
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        for argument in self.given:
+            if not argument.isascii() and argument != (shown := argument.encode(errors="replace").decode()):
+                fail(
+                    f"{shown} is not UTF-8, which no config and no event file of TensorBoard can hold; rename it, "
+                    "or give a link to it (ln -s) with another name."
+                )
+        try:
+            return super().parse_args(*args, **kwargs)
+        except UnicodeDecodeError as error:
+            self.error(str(error), error)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if told := given.fault(self.given):
+            fail(told)
         report, sentence = str(message), reason(ex) if ex else str(message)
-        unknown = re.match(r"(?:unrecognized arguments: --|.*[Oo]ption ')([\w.]+)", sentence)
-        if unknown and (told := self._no_field(unknown[1])):
-            sentence = told
-        elif "not accepted" in sentence or "not accept option" in sentence:
-            sentence += "; --print_config lists every field"
-        if report.startswith("Parser key"):
-            sentence = report.split(":")[0].replace("Parser key", "field") + f": {sentence}"
-        elif "parsing config" in report:
-            sentence = f"a config file is not valid YAML: {sentence}"
+        parser = getattr(ex, "subcommand_parser", self)
+        fields = {action.dest for action in parser._actions if not action.dest.endswith("help")}
+        if unknown := _UNKNOWN.match(sentence):
+            name = ".".join(filter(None, unknown.groups()))
+            sentence = self._no_field(name, fields) or f"{sentence}; {_LISTED}"
+        if wrong := re.match(r'Parser key "([^"]+)"', report):
+            places = given.places(self.given, wrong[1], fields)
+            value = report.rpartition("alue: ")[2]
+            place = next((place for place in places if str(place.value) == value), None)
+            where = f" in {place.file}" if place and place.file else ""
+            sentence = f'field "{(place or places[0]).path if places else wrong[1]}"{where}: {sentence}'
         sentence = re.sub(r"<class '(\w+)'>", r"\1", sentence)
         fail(re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", sentence))
 
-    def _no_field(self, name: str) -> str | None:
-        """Says that the command line has no such field, by its whole path, which a nested object's parser lacks."""
-        paths = (argument.lstrip("-").partition("=")[0] for argument in self.given)
-        path = next((path for path in paths if path.endswith(name)), None)
-        if path is None:
+    def _no_field(self, name: str, fields: set[str]) -> str | None:
+        """Says that there is no such field, by its whole path, which a nested object's parser lacks, and where it is.
+
+        Args:
+            name: The field's name in the parser that does not know it.
+            fields: Those that it knows.
+        """
+        known = {above for field in fields for above in _with_all_above(field)}
+        name = next((above for above in _with_all_above(name) if above not in known), name)
+        place = next(iter(given.places(self.given, name, known)), None)
+        if place is None:
             return None
-        above = name.rpartition(".")[0]
-        fields = [action.dest for action in self._actions if action.dest.rpartition(".")[0] == above]
-        near = difflib.get_close_matches(name, fields, 1)
-        nearest = f"did you mean {path.removesuffix(name)}{near[0]}?" if near else "--print_config lists every field"
-        return f"there is no field {path}; {nearest}"
+        where = f", which {place.file} sets" if place.file else ""
+        near = difflib.get_close_matches(name, known, 1)
+        nearest = f"did you mean {place.path.removesuffix(name)}{near[0]}?" if near else _LISTED
+        return f"there is no field {place.path}{where}; {nearest}"
+
+
+def _with_all_above(field: str) -> list[str]:
+    """``a.b.c``: a, a.b and a.b.c."""
+    parts = field.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def whole_numbers_first(parser: LightningArgumentParser) -> None:
@@ -68,8 +105,13 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint carries its config, so that it can be used without the rest of its run."""
+        """A checkpoint carries its config, so that it can be used without the rest of its run.
+
+        The model's arguments are there a second time, where Lightning's ``load_from_checkpoint`` looks for them.
+        """
         checkpoint["config"] = self.plain
+        arguments = self.plain["model"].get("init_args", {})
+        checkpoint["hyper_parameters"] = arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
 
 
 def a_seed(value: bool | int) -> int:

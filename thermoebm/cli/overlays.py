@@ -26,7 +26,7 @@ def variant(paths: Sequence[Any], given: str | None, config: dict[str, Any]) -> 
         ValueError: If the run does not have what an overlay says in words, such as its objective or its estimator, and
             no later overlay, which the name has too, says otherwise; or if a later overlay undoes it altogether.
     """
-    files = [_read(str(path)) for path in paths]
+    files = [_read(str(path)) for path in paths if path is not None]  # None: text in place of a file
     variants = [file.variant for file in files if file.variant]
     is_chosen = given != (variants[-1] if variants else None)
     for number, file in enumerate(files):

@@ -26,11 +26,12 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
-from thermoebm.cli import overlays
+from thermoebm.cli import monitors, overlays
 from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, whole_numbers_first
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
+from thermoebm.runtime import class_paths, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
 from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
@@ -42,6 +43,7 @@ class CLI(LightningCLI):
     def __init__(self, args: Any = None) -> None:
         quieten()
         keep_freed_memory()
+        class_paths.look_here()
         ConfigParser.given = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
         super().__init__(
             LatentEBM,
@@ -148,6 +150,7 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit":
             self.datamodule.check_shares(trainer.world_size)
+            monitors.check(trainer, self.model)
         # Cost comes after all but the checkpoints, so that it includes what the others measure at an epoch's end.
         added = trainer.callbacks  # type: ignore[attr-defined]
         added.sort(key=lambda callback: isinstance(callback, Cost | Checkpoint))
@@ -169,30 +172,42 @@ class CLI(LightningCLI):
         )
 
     def fit(self, model: LatentEBM, **kwargs: Any) -> None:
-        """Trains; what the trainer refuses, a breakdown, or too little memory, is reported in one sentence."""
+        """Trains; what the trainer refuses, a breakdown, or too little memory or disk, is reported in one sentence."""
+        kept = "Checkpoints of completed epochs are kept."
         try:
             self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
             fail(str(error))
-        except (MisconfigurationException, ValueError, OSError) as error:
-            if self.run_directory.path is not None:
+        except SystemExit as ended:
+            number = signals.behind(ended)  # Lightning's status is 0 after SIGTERM, as if all were done
+            if number is None:
                 raise
-            fail(reason(error))
+            last = self.run_directory.path and self.run_directory.path / "checkpoints" / "last.ckpt"
+            resume = f"go on with --ckpt_path {last}" if last and last.is_file() else "no epoch was completed"
+            say(f"Ended by {number.name} in epoch {self.trainer.current_epoch + 1}; {resume}")
+            raise SystemExit(128 + number) from None
         except torch.OutOfMemoryError as error:
             fail(
                 f"the device has too little memory ({str(error).splitlines()[0]}): take a smaller data.batch_size, "
-                "fewer features or --model.temperature_chunk 1. Checkpoints of completed epochs are kept."
+                f"fewer features or --model.temperature_chunk 1. {kept}"
             )
+        except (MisconfigurationException, ValueError, OSError, RuntimeError) as error:
+            if told := monitors.missed(error, self.trainer):
+                fail(f"{told} {kept}")
+            if self.run_directory.path is None and not isinstance(error, RuntimeError):
+                fail(reason(error))
+            if isinstance(error, OSError) and error.strerror:  # the machine's fault, not the program's
+                fail(f"{reason(error)} {kept}")
+            raise
 
     def after_fit(self) -> None:
         if cost := self.cost.summary():
             say(cost)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
-                say(
-                    f"Stopped after epoch {callback.stopped_epoch + 1}, since {callback.monitor} was no better in "
-                    f"{callback.patience} checks than its best, {float(callback.best_score):.4g}."
-                )
+            # should_stop: not the stop of an earlier run, whose state a resumed run has.
+            if isinstance(callback, EarlyStopping) and self.trainer.should_stop and callback.stopping_reason_message:
+                why = callback.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
+                say(f"Stopped after epoch {callback.stopped_epoch + 1}: {why[0].lower()}{why[1:]}")
         if self.run_directory.path is not None:
             path = self.run_directory.path
             left = directories.contents(path)

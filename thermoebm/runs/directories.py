@@ -50,7 +50,10 @@ def contents(folder: Path) -> str:
 
 def check_writable(folder: Path) -> None:
     """Raises a ValueError if the folder cannot be created or written to; creates nothing."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:  # for instance a name that is too long
+        raise ValueError(f"{folder} cannot be written to: {error.strerror}.") from None
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"{folder} cannot be written to: {existing} is no folder that may be written.")
 

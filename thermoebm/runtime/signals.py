@@ -1,4 +1,4 @@
-"""Signals during work that cannot be interrupted halfway and need not be finished."""
+"""Signals: during work that cannot be interrupted halfway and need not be finished, and behind a program's end."""
 
 import contextlib
 import signal
@@ -25,3 +25,12 @@ def ended_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set by Python
+
+
+def behind(ended: SystemExit) -> signal.Signals | None:
+    """The signal for which Lightning, or :func:`ended_at_once`, ends the program; None: it ends for another reason."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException  # seconds that only training has spent already
+
+    if isinstance(ended, SIGTERMException) or ended.code == 128 + signal.SIGTERM:
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(ended.__context__, KeyboardInterrupt) else None

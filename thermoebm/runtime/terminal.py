@@ -1,6 +1,7 @@
 """Terminal output: one line for a message, one sentence for an error, and nothing superfluous."""
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -33,20 +34,29 @@ def reason(error: BaseException) -> str:
     """The message to show for a chain of errors.
 
     jsonargparse wraps an error of this package in reports on every type it tried. The message is that of the first
-    error in the chain that the package itself raised, else of the innermost ValueError, else of the error itself.
+    error in the chain that the package itself raised, else of the innermost ValueError, else of the error itself. An
+    error of the system names the file, without the error's number.
     """
-    message = str(error)
+    message = _told(error)
     link: BaseException | None = error
     while link is not None:
         frame = link.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
         if frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("thermoebm."):
-            return str(link)
+            return _told(link)
         if isinstance(link, ValueError):
             message = str(link)
         link = link.__cause__ or link.__context__
     return message
+
+
+def _told(error: BaseException) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    if error.filename is None:
+        return f"{error.strerror}."
+    return f"{os.fsdecode(error.filename)} cannot be read or written: {error.strerror}."
 
 
 def fail(message: str) -> NoReturn:

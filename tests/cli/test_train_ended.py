@@ -1,0 +1,106 @@
+"""The command line: a run that ends before its last epoch says why, with the status of its cause and its state kept."""
+
+import errno
+import io
+import json
+import os
+import signal
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+
+from tests.cli.test_train import SHORT, checkpoint, cli, rows
+
+TINY = (*SHORT, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 0)
+
+
+class End(pl.Callback):
+    """Ends the training in its second epoch, at a step of two."""
+
+    def __init__(self, how: str, step: int) -> None:
+        self.how, self.step = how, step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            if self.how == "SIGTERM":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif self.how == "SIGINT":
+                raise KeyboardInterrupt
+            elif self.how == "disk":
+                raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+            else:
+                raise OSError("a mistake")
+
+
+def ended(how: str, step: int) -> list[str]:
+    return ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.End", "init_args": vars(End(how, step))}])]
+
+
+@pytest.fixture
+def _handlers():
+    """Lightning ignores Ctrl-C from its first on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_handlers")
+@pytest.mark.parametrize(
+    ("how", "step", "epochs"),
+    [pytest.param("SIGTERM", 1, 0, marks=pytest.mark.slow), ("SIGTERM", 4, 2), ("SIGINT", 3, 1)],
+)
+def test_a_signal_ends_a_run_with_its_status_and_the_completed_epochs(tmp_path, how, step, epochs):
+    """SIGTERM in the last step of an epoch comes after its metrics, and the epoch is complete."""
+    printed = io.StringIO()
+    with pytest.raises(SystemExit) as end:
+        cli("fit", *TINY, *ended(how, step), "--trainer.max_epochs", 3, "--runs", tmp_path, printed=printed)
+    assert end.value.code == 128 + getattr(signal, how)
+    said = printed.getvalue().splitlines()[-1]
+    last = tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt"
+    assert said.startswith(f"Ended by {how} in epoch ")
+    assert said.endswith(f"; go on with --ckpt_path {last}" if epochs else "; no epoch was completed")
+    run = tmp_path / "digits" / "0"
+    kept = {file.name for file in (run / "checkpoints").glob("*")}
+    assert kept == ({"last.ckpt"} if epochs else set())
+    if epochs:
+        assert checkpoint(run)["epoch"] + 1 == epochs
+        assert {int(row["epoch"]) for row in rows(run)} >= {*range(epochs)}
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_a_mistake_with_its_trace(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli("fit", *TINY, *ended("disk", 3), "--trainer.max_epochs", 3, "--runs", tmp_path)
+    said = "error: metrics.csv cannot be read or written: No space left on device. Checkpoints of completed epochs"
+    assert capsys.readouterr().err == f"{said} are kept.\n"
+    assert checkpoint(tmp_path / "digits" / "0")["epoch"] == 0
+    with pytest.raises(OSError, match="a mistake"):
+        cli("fit", *TINY, *ended("mistake", 1), "--runs", tmp_path)
+
+
+@pytest.mark.slow  # four short trainings
+@pytest.mark.parametrize(
+    ("fields", "epochs", "said"),
+    [
+        ({"patience": 1, "mode": "max", "min_delta": 1e9}, 2, "did not improve in the last 1 records. Best score: "),
+        ({"stopping_threshold": 1e9}, 1, "stopping threshold reached: train/loss = "),
+        ({"patience": 9}, 3, None),
+    ],
+)
+def test_early_stopping_says_why_it_stopped(tmp_path, fields, epochs, said):
+    """After the epoch in which it did, the first included; nothing if it did not."""
+    init = {"monitor": "train/loss", "check_on_train_epoch_end": True, **fields}
+    given = json.dumps([{"class_path": "EarlyStopping", "init_args": init}])
+    _, printed = cli("fit", *TINY, "--trainer.callbacks", given, "--trainer.max_epochs", 3, "--runs", tmp_path)
+    lines = [line for line in printed.splitlines() if line.startswith("Stopped")]
+    assert len(lines) == (said is not None)
+    for line in lines:
+        assert line.startswith(f"Stopped after epoch {epochs}: ")
+        assert said in line
+        assert "Signaling" not in line
+    assert checkpoint(tmp_path / "digits" / "0")["epoch"] + 1 == epochs
+    if said and epochs == 2:  # the state of the stop is resumed, and stops at once, though not for that long ago
+        last = ["--ckpt_path", tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt", "--trainer.max_epochs", 3]
+        _, printed = cli("fit", *TINY, "--trainer.callbacks", given, *last, "--runs", tmp_path)
+        assert "Stopped after epoch 3: " in printed
