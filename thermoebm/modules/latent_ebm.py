@@ -3,29 +3,32 @@
 import math
 from typing import Any, Literal
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
 from thermoebm import evidence, optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
+from thermoebm.modules.fitting import Network, fitted
+from thermoebm.modules.restoring import Restorable
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
 from thermoebm.runtime import randomness
+from thermoebm.runtime.cost import precision
 from thermoebm.samplers import ULA, Kernel
 from thermoebm.schedules import PowerLaw
 
 
-class LatentEBM(pl.LightningModule):
+class LatentEBM(Restorable):
     """Latent-space energy-based prior model (Pang et al. 2020; report, section 2).
 
     z ~ p_α(z) ∝ exp(f_α(z)) π0(z) and x = g_β(z) + σl ε; both networks are trained by one objective.
 
     Args:
-        energy: f_α.
-        generator: g_β.
+        energy: f_α, any module that maps latents (..., d) to (...). A network that has no ``latent_dim`` is given that
+            of the other.
+        generator: g_β, any module that maps latents (N, d) to images (N, C, H, W).
         objective: The objective to minimise; None: maximum likelihood.
         prior_sampler: Kernel of the prior chains, which are also the t = 0 rung of every ladder.
         posterior_sampler: Kernel of the power-posterior chains.
@@ -44,13 +47,13 @@ class LatentEBM(pl.LightningModule):
         seed: Seed of all noise that this module draws, combined with the process's rank.
 
     Raises:
-        ValueError: If the networks disagree about d, a standard deviation cannot be one or a chunk is below 1.
+        ValueError: If the networks do not fit, a standard deviation cannot be one or a chunk is below 1.
     """
 
     def __init__(
         self,
-        energy: Energy,
-        generator: Generator,
+        energy: Energy | Network,  # the first is what the programs know by its short name
+        generator: Generator | Network,
         objective: Objective | None = None,
         prior_sampler: Kernel | None = None,
         posterior_sampler: Kernel | None = None,
@@ -68,11 +71,7 @@ class LatentEBM(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if energy.latent_dim != generator.latent_dim:
-            raise ValueError(
-                f"LatentEBM: the energy takes latents of size {energy.latent_dim}, the generator of size "
-                f"{generator.latent_dim}; give both the same latent_dim."
-            )
+        energy, generator = fitted(energy, generator)
         if not (0 < prior_sigma < math.inf and 0 < likelihood_sigma < math.inf):
             raise ValueError(
                 f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "
@@ -165,8 +164,7 @@ class LatentEBM(pl.LightningModule):
             return self.generator(self.sample_posterior(x, x.new_ones(1), rng)[0])
 
     def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        dtype = next(self.energy.parameters()).dtype
-        return torch.randn(shape, generator=rng, device=rng.device, dtype=dtype)
+        return torch.randn(shape, generator=rng, device=rng.device, dtype=precision(self.energy))
 
     # Training
 
@@ -234,13 +232,14 @@ class LatentEBM(pl.LightningModule):
     def _evaluate(self, stage: str, x: Tensor, batch_idx: int) -> None:
         """Logs the objective's loss and the measures that compare objectives, on held-out images, with separate noise.
 
-        The noise depends on the batch and not on the epoch, so that curves over epochs change through learning alone.
+        The noise depends on the batch, not on the epoch, so that curves over epochs change through learning alone, and
+        not on the stage: validation and test use the same images and give the same numbers.
         """
-        output = self.objective(self, x, self.stream(stage, batch_idx), step=None)
-        t, ell = self.ladder(x, self.evidence_schedule, self.stream(f"{stage} evidence", batch_idx))
+        output = self.objective(self, x, self.stream("val", batch_idx), step=None)
+        t, ell = self.ladder(x, self.evidence_schedule, self.stream("val evidence", batch_idx))
         log_evidence = evidence.trapezium(t, ell.mean(-1))
         left, right = evidence.bracket(t, ell.mean(-1))
-        reconstruction = self.reconstruct(x, self.stream(f"{stage} reconstruction", batch_idx))
+        reconstruction = self.reconstruct(x, self.stream("val reconstruction", batch_idx))
         scalars = {
             "loss": output.loss.detach(),
             **output.diagnostics,

@@ -1,6 +1,5 @@
 """Reads checkpoints of train.py, compares them with the config, and builds their models and data sets."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.runtime import class_paths
 from thermoebm.runtime.terminal import reason
 
 
@@ -20,9 +20,7 @@ def load_model(path: str | Path) -> LatentEBM:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or holds no config.
     """
-    with warnings.catch_warnings():  # the user saw it in training
-        warnings.filterwarnings("ignore", "eta = .* changes the logged nll and no gradient")
-        model: LatentEBM = _build(path, "model", LatentEBM)
+    model: LatentEBM = _build(path, "model", LatentEBM)
     model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
     return model.eval()
 
@@ -47,9 +45,11 @@ def _build(path: str | Path, name: str, kind: type, fields: dict[str, Any] | Non
     config = load_checkpoint(path).get("config", {})
     if name not in config:
         raise ValueError(f"{path} holds no config: it was not written by train.py.")
+    class_paths.look_here()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, name)
     try:
+        class_paths.check(config[name])
         described = config[name] | {"init_args": config[name].get("init_args", {}) | (fields or {})}
         return parser.instantiate(parser.parse_object({name: described}))[name]
     except Exception as error:  # for instance a removed class, a renamed field or an invalid value

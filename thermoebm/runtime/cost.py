@@ -1,6 +1,7 @@
 """Operation counts and peak memory, and the choices of threads, precision and compilation."""
 
 import contextlib
+import copy
 import re
 import shutil
 import sys
@@ -9,10 +10,10 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -21,16 +22,11 @@ from torch.utils.flop_counter import flop_registry
 # waking a second thread takes longer than its share of the work (a hundred times longer where processes share the
 # cores), and steps compiled in blocks save calls. Above it convolutions dominate, which the compiler leaves unchanged.
 SMALL_BATCH_FLOPS = 10**8
+# A network of more parameters takes longer to compute a few images than torch takes to find their shapes.
+LARGE = 10**6
 
 
-class OfLatents(Protocol):
-    """A network that takes latents (N, d)."""
-
-    latent_dim: int
-
-    def __call__(self, z: Tensor) -> Tensor: ...
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Flops(TorchDispatchMode):
@@ -118,21 +114,58 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def forward_flops(network: OfLatents) -> int:
-    """Floating-point operations of the forward pass of one latent, counted by running the network.
+def precision(network: nn.Module) -> torch.dtype:
+    """The data type that a network computes in: that of its first floating-point parameter."""
+    return next(p.dtype for p in network.parameters() if p.is_floating_point())
 
-    It runs on tensors without values (torch's ``meta`` device), which compute nothing; if it cannot, on its own.
+
+class Trial(NamedTuple):
+    """A pass through a network: what came out, and the floating-point operations that it took."""
+
+    output: Any
+    flops: int
+
+
+def trial(network: nn.Module, *shape: int, dtype: torch.dtype | None = None, graph: bool = False) -> Trial:
+    """Passes latents of this shape, all zero, through a network; it and torch's random state stay as they are.
+
+    A network that is large, or not on a CPU, is copied without its values, and computes nothing. If the copy fails, for
+    instance because it asks for a value, the network is run itself, as a small one is, which is faster so.
+
+    Args:
+        network: The network; it has a floating-point parameter.
+        shape: Of the latents.
+        dtype: Of the latents; None: the network's precision.
+        graph: Record the graph of the pass, to the latents and not to the parameters.
     """
-    meta = torch.empty(1, network.latent_dim, device="meta", dtype=next(network.parameters()).dtype)
-    if isinstance(network, torch.nn.Module):
+    device, own = next(network.parameters()).device, precision(network)
+    large = device.type != "cpu" or sum(p.numel() for p in network.parameters()) > LARGE
+
+    def run(network: nn.Module, device: torch.device | str) -> Trial:
         tensors = (*network.named_parameters(), *network.named_buffers())
-        without_values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-        with contextlib.suppress(RuntimeError, NotImplementedError), Flops() as flops, torch.no_grad():
-            functional_call(network, without_values, meta)
-            return flops.total
-    with Flops() as flops, torch.no_grad():
-        network(next(network.parameters()).new_zeros(1, network.latent_dim))
-    return flops.total
+        copies = {name: tensor.detach().clone() for name, tensor in tensors}  # a pass may write to running statistics
+        z = torch.zeros(shape, device=device, dtype=dtype or own, requires_grad=graph)
+        with Flops() as flops, torch.set_grad_enabled(graph):
+            return Trial(functional_call(network, copies, z), flops.total)
+
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        if large and dtype in (None, own):  # without values, convolutions take any data type
+            with contextlib.suppress(Exception):  # the second try tells what is wrong with the network itself
+                return run(without_values(network), "meta")
+        return run(network, device)
+
+
+def without_values(module: _Module) -> _Module:
+    """A copy whose tensors have shapes and no values (torch's ``meta`` device): nothing is computed, or held."""
+    stand_ins: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    for p in module.parameters():
+        stand_ins[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+    return copy.deepcopy(module, stand_ins)
+
+
+def forward_flops(network: nn.Module) -> int:
+    """Floating-point operations of the forward pass of one latent, counted by running the network."""
+    return trial(network, 1, cast(int, network.latent_dim)).flops
 
 
 def choose_threads(flops: int) -> int:

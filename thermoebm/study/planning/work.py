@@ -1,7 +1,6 @@
 """The nominal operations of a study's runs and the time they take, predicted before they run."""
 
 import collections
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thermoebm.gradients.draws import trainable
 from thermoebm.modules import LatentEBM
 from thermoebm.modules.generation import BATCH
 from thermoebm.runs.settings import settings
+from thermoebm.runtime import cost
 from thermoebm.runtime.step_time import Operation, Rates, Trace
 from thermoebm.study.planning.definitions import Cell, Run
 
@@ -213,11 +213,8 @@ def _amount(operations: list[Operation], times: float, machine: Machine) -> Any:
 
 
 def without_values(model: LatentEBM) -> LatentEBM:
-    """A copy whose tensors have shapes and no values (torch's ``meta`` device): nothing is computed, or held."""
-    stand_ins: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
-    for p in model.parameters():
-        stand_ins[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
-    twin = copy.deepcopy(model, stand_ins)
+    """A copy whose tensors have shapes and no values, and which draws none."""
+    twin: LatentEBM = cost.without_values(model)
 
     def empty(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         return torch.empty(shape, device="meta")
