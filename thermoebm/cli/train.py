@@ -150,6 +150,7 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit":
             self.datamodule.check_shares(trainer.world_size)
+            self.model.objective.check_processes(trainer.world_size)
             monitors.check(trainer, self.model)
         # Cost comes after all but the checkpoints, so that it includes what the others measure at an epoch's end.
         added = trainer.callbacks  # type: ignore[attr-defined]

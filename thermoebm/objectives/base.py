@@ -72,6 +72,10 @@ class Objective(ABC):
         """Raises a ValueError if the objective cannot be computed for these sizes; by default it never does."""
         return None
 
+    def check_processes(self, processes: int) -> None:
+        """Raises a ValueError if the objective cannot be trained by so many processes; by default it never does."""
+        return None
+
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({fields})"

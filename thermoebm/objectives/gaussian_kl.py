@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -40,7 +41,8 @@ class GaussianKL:
 
     For one image, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] is exact. The report fits a Gaussian
     to the samples of a whole batch at each temperature. This estimates the divergence of the pooled posteriors and
-    corrects next to nothing; it is kept because it is the report's method.
+    corrects next to nothing; it is kept because it is the report's method. The batch is that of one process; several
+    are refused, since fits to the share of each are others than a fit to all.
 
     Args:
         combination: ``difference`` of the two divergences: the exact identity, and the report's code. ``sum``: as
@@ -81,6 +83,18 @@ class GaussianKL:
                 "use larger batches, shrinkage or ridge above 0 or the diagonal covariance."
             )
 
+    def check_processes(self, processes: int) -> None:
+        """Raises a ValueError if there are several processes, which hold a part of the samples each.
+
+        Their samples are not gathered: in validation, and where gradients are measured, the processes need not have
+        batches of one size, or as many.
+        """
+        if processes > 1:
+            raise ValueError(
+                f"GaussianKL: each of {processes} processes would fit the KL terms to its own images; "
+                "set the objective's eta to 0, or train on one device."
+            )
+
     def fit(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (..., d) and regularised covariance (..., d, d) of samples z (..., B, d), in float64.
 
@@ -101,7 +115,12 @@ class GaussianKL:
         return mean, shrunk + self.ridge * identity
 
     def __call__(self, z: Tensor) -> Tensor:
-        """½ Σ_i [KL(p_{i-1}‖p_i) ∓ KL(p_i‖p_{i-1})] in nats, a scalar, from ladder samples z (T, B, d)."""
+        """½ Σ_i [KL(p_{i-1}‖p_i) ∓ KL(p_i‖p_{i-1})] in nats, a scalar, from ladder samples z (T, B, d).
+
+        Raises:
+            ValueError: If there are too few samples for a regular covariance, or several processes.
+        """
+        self.check_processes(dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
         mean, covariance = self.fit(z)
         forward = gaussian_kl(mean[:-1], covariance[:-1], mean[1:], covariance[1:])
         reverse = gaussian_kl(mean[1:], covariance[1:], mean[:-1], covariance[:-1])

@@ -91,6 +91,10 @@ class ThermodynamicIntegration(Objective):
         if self.eta > 0:
             self.kl.check(batch_size, latent_dim)
 
+    def check_processes(self, processes: int) -> None:
+        if self.eta > 0:
+            self.kl.check_processes(processes)
+
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
         temperatures = self.schedule.temperatures().to(x, non_blocking=True)  # without waiting for the device
         pathwise = self.estimator == "pathwise"
