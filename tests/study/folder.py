@@ -101,7 +101,10 @@ def _run(folder: Path, row: dict[str, Any], epochs: tuple[int, ...]) -> None:
     (train / "checkpoints" / "last.ckpt").touch()
     about = {
         **{key: row[key] for key in ("study", "run", "cell", "group", "seed", "device", "commit")},
-        "config": {"name": row["cell"], "model": {"eta": row["eta"], "layers": [1, 2]}, "data": {"batch_size": 75}},
+        "config": {
+            **{"seed_everything": row["seed"], "name": row["run"]},
+            **{"model": {"eta": row["eta"], "layers": [1, 2]}, "data": {"batch_size": 75}},
+        },
         "versions": {key: row[key] for key in ("python", "torch", "lightning", "thermoebm")},
         "command": ["python", "train.py", "fit", "--name", row["cell"]],
     }

@@ -8,6 +8,7 @@ from typing import Any
 from thermoebm.cli.parser import Parser
 from thermoebm.runtime.collection import importing
 from thermoebm.runtime.terminal import fail, quieten, say
+from thermoebm.runtime.units import scaled
 
 _COMMANDS = {
     "plan": "print the runs, what they cost and what is done already",
@@ -48,6 +49,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
             command.add_argument("--executor", choices=["local", "ray"], default="local")
             command.add_argument("--address", help="of a Ray cluster that runs already (default: one on this machine)")
             command.add_argument("--gpus", type=float, help="GPUs of a run, with ray (default: 1 if there are any)")
+        if name == "page":
+            command.add_argument("--small", action="store_true", help="pictures as small as they are shown")
         if name in ("plan", "run"):
             command.add_argument("--jobs", type=int, help="runs at a time (default: one per GPU, or by cores)")
             command.add_argument("--threads", type=int, help="CPU threads of a run (default: cores shared equally)")
@@ -126,5 +129,7 @@ def _figures(study: Any, output: Path, options: argparse.Namespace) -> None:
 
 def _page(study: Any, output: Path, options: argparse.Namespace) -> None:
     from thermoebm.study.page.document import write
+    from thermoebm.study.page.pictures import FULL, SMALL
 
-    say(f"The page is {write(output)}.")
+    path = write(output, SMALL if getattr(options, "small", False) else FULL)
+    say(f"The page is {path}, {scaled(path.stat().st_size)}B.")

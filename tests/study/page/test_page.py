@@ -150,14 +150,26 @@ def test_claims_table(made):
     assert "does not hold 1 holds 1 undecided 1" in text(by_id(made[2], "claims"))
 
 
+def test_a_config_that_differs_in_more_than_the_seed_is_shown(study):
+    path = study / "runs" / "01e4567" / "run.json"
+    about = json.loads(path.read_text())
+    about["config"]["data"]["batch_size"] = 7
+    path.write_text(json.dumps(about))
+    fold = by_id(tree(page.write(study).read_text()), "run-01e4567")
+    (config,) = (element for element in fold.iter("pre") if element.get("aria-label") == "Config")
+    assert yaml.safe_load(config.text) == about["config"]
+    assert "but for the seed" not in text(fold)
+
+
 def test_config_and_environment_of_each_run(made):
-    """The YAML on the page is the config of run.json, and the fold is where the links lead."""
+    """The YAML on the page is the config of run.json, once for runs that differ in the seed only; links lead there."""
     folder, final, root = made
     for name in final["run"][:-1]:
         about = json.loads((folder / "runs" / name / "run.json").read_text())
         fold = by_id(root, f"run-{name}")
-        (config,) = (element for element in fold.iter("pre") if element.get("aria-label") == "Config")
-        assert yaml.safe_load(config.text) == about["config"]
+        shown = [yaml.safe_load(pre.text) for pre in fold.iter("pre") if pre.get("aria-label") == "Config"]
+        assert shown == ([about["config"]] if about["seed"] == 0 else [])
+        assert ("Its config is that of seed 0, but for the seed." in text(fold)) == (about["seed"] > 0)
         facts = dict(zip(map(text, fold.iter("dt")), map(text, fold.iter("dd")), strict=True))
         assert (facts["Commit"], facts["Device"]) == ("12e4567", "CPU <b>x</b>")
         assert f"python train.py fit --name {about['cell']}" in text(fold)

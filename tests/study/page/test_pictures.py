@@ -95,15 +95,15 @@ def test_samples_are_of_the_run_that_has_most(study):
 
 
 @pytest.mark.parametrize("budget", [0, 30_000, 10**9])
-def test_epochs_are_thinned_to_the_budget(study, monkeypatch, budget):
+def test_epochs_are_thinned_to_the_budget(study, budget):
     """First and last stay whatever they take; otherwise what is shown fits, and one epoch more would not."""
     cells = len(CELLS)
     samples = study / "runs" / "00e4567" / "0" / "samples"
     for epoch in range(40, 600, 10):
         grid(samples / f"epoch-{epoch:04d}.png", str(epoch))
     size = max(len(page_pictures.data_uri(path)[0]) for path in samples.iterdir())
-    monkeypatch.setattr(page_pictures, "SAMPLE_BYTES", budget)
-    (first, *_) = sample_data(tree(page.write(study).read_text()))
+    room = page_pictures.FULL._replace(samples=budget)
+    (first, *_) = sample_data(tree(page.write(study, room).read_text()))
     epochs = [epoch for epoch, _, _ in first["pictures"]]
     assert (epochs[0], epochs[-1]) == (10, 590)
     spent = sum(len(uri) for _, uri, _ in first["pictures"])
@@ -132,11 +132,25 @@ def test_large_pictures_are_compressed_and_look_the_same(tmp_path):
     assert np.abs(difference).mean() < 3
 
 
-def test_figures_beyond_the_limit_are_named(study, monkeypatch):
-    monkeypatch.setattr(
-        page_pictures, "FIGURE_BYTES", len(page_pictures.data_uri(study / "figures" / "01-schedules.png")[0])
-    )
-    root = tree(page.write(study).read_text())
+def test_a_small_page_has_pictures_as_wide_as_they_are_shown(study):
+    """Each is that of the full page, reduced: 2 grey levels off on average where nothing is finer than its pixels."""
+    y, x = np.mgrid[0:900, 0:1800]
+    waves = np.stack([128 + 60 * np.sin(x / 90) * np.sin(y / 60)] * 3, 2).astype(np.uint8)
+    Image.fromarray(waves).save(study / "figures" / "01-schedules.png")
+    full, small = (tree(page.write(study, room).read_text()) for room in (page_pictures.FULL, page_pictures.SMALL))
+    shown, reduced = (next(by_id(root, "summary").iter("img")) for root in (full, small))
+    assert (shown.get("width"), reduced.get("width"), reduced.get("height")) == ("1800", "720", "360")
+    image = picture(reduced.get("src"))
+    assert image.size == (720, 360)
+    expected = np.asarray(Image.fromarray(waves).resize((720, 360), Image.Resampling.BOX)).astype(float)
+    assert np.abs(np.asarray(image.convert("RGB")) - expected).mean() < 2
+    assert len(reduced.get("src")) < len(shown.get("src")) / 4
+    assert [run["name"] for run in sample_data(small)] == [run["name"] for run in sample_data(full)]
+
+
+def test_figures_beyond_the_limit_are_named(study):
+    limit = len(page_pictures.data_uri(study / "figures" / "01-schedules.png")[0])
+    root = tree(page.write(study, page_pictures.FULL._replace(figures=limit)).read_text())
     shown = by_id(root, "figures")
     assert [
         text(figure.find(".//strong")) for figure in root.iter("figure") if figure.find(".//strong") is not None

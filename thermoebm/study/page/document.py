@@ -21,15 +21,15 @@ import pandas as pd
 from thermoebm.runtime.files import write_text
 from thermoebm.runtime.units import duration, scaled
 from thermoebm.study.page import pictures, run, tables
-from thermoebm.study.page.pictures import Trained
+from thermoebm.study.page.pictures import FULL, Room, Trained
 from thermoebm.study.page.run import Run
 from thermoebm.study.page.tables import mark
 
 _STATES = ("done", "running", "failed", "missing", "unfinished")
 
 
-def write(folder: Path) -> Path:
-    """Writes ``index.html`` of a study's folder and returns its path.
+def write(folder: Path, room: Room = FULL) -> Path:
+    """Writes ``index.html`` of a study's folder, with room for pictures, and returns its path.
 
     Where the study does not have something yet (tables, claims, figures, samples, runs), a sentence says so.
 
@@ -43,7 +43,7 @@ def write(folder: Path) -> Path:
     order = [] if final is None else list(final["cell"].unique())
     runs = run.read(folder / "runs")
     cells = run.by_cell(runs, order)
-    lead, figures = pictures.figures(folder / "figures")
+    lead, figures = pictures.figures(folder / "figures", room)
     css, js = (_template(f"page.{kind}") for kind in ("css", "js"))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = Template(_template("page.html")).substitute(
@@ -54,7 +54,7 @@ def write(folder: Path) -> Path:
         summary=_summary(folder, runs, final, lead),
         claims=_claims(folder),
         figures=figures,
-        samples=_samples(cells, tables.read(folder / "results.csv", {"run", "epoch"})),
+        samples=_samples(cells, tables.read(folder / "results.csv", {"run", "epoch"}), room),
         runs=_runs(final, runs),
         configs=run.configs(cells),
         footer=f"Written {now} by <code>python -m thermoebm.study page</code>; needs no network and no other file.",
@@ -172,7 +172,7 @@ def _claims(folder: Path) -> str:
     return f"<p>{counts}</p>{tables.claims(table)}"
 
 
-def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
+def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None, room: Room) -> str:
     """HTML of the grids of samples, each with the distances to real images that ``results`` has at its epoch."""
     notes: dict[str, dict[int, str]] = {}
     if results is not None:
@@ -185,7 +185,8 @@ def _samples(cells: dict[str, list[Run]], results: pd.DataFrame | None) -> str:
         {
             cell: [Trained(run.seed, path, notes.get(run.name, {})) for run in members if (path := run.trained)]
             for cell, members in cells.items()
-        }
+        },
+        room,
     )
 
 

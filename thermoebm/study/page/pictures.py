@@ -8,12 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-#: The most bytes that the figures and the grids of samples may take on a page, as base64.
-FIGURE_BYTES, SAMPLE_BYTES = 8_000_000, 20_000_000
+
+class Room(NamedTuple):
+    """How large the pictures of a page may be.
+
+    Args:
+        figures, samples: The most bytes of all figures and of all grids of samples, as base64.
+        width: Pixels to which wider pictures are reduced; None: as they were drawn.
+    """
+
+    figures: int
+    samples: int
+    width: int | None
+
+
+FULL = Room(8_000_000, 20_000_000, None)
+#: For a page that is kept in a repository: pictures are not larger than they are shown two in a row on 1,500 pixels.
+SMALL = Room(900_000, 250_000, 720)
 #: The most epochs of a run whose samples are shown.
 MOST_EPOCHS = 21
 #: A file of at most so many bytes is included unchanged; a larger one as WebP, if that is smaller. WebP blurs lines and
@@ -73,8 +88,13 @@ CAPTIONS = {
 MAIN = ("10-kernel-variance-together", "05-kernel-variance", "12-frechet-variance", "04-variance-power", "09-loss")
 
 
-def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
-    """A picture's data URI (compressed if its file has more than ``large`` bytes), and its width and height in pixels.
+def data_uri(path: Path, large: int = _LARGE_GRID, width: int | None = None) -> tuple[str, int, int]:
+    """A picture's data URI and its width and height in pixels; its file may be compressed and the picture reduced.
+
+    Args:
+        path: The picture's file.
+        large: Bytes above which a file is compressed.
+        width: Pixels to which a wider picture is reduced; the picture is then compressed in any case.
 
     Raises:
         OSError: If the file is not a readable picture.
@@ -83,9 +103,12 @@ def data_uri(path: Path, large: int = _LARGE_GRID) -> tuple[str, int, int]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         size = image.size
-        if len(content) > large:
-            smaller = io.BytesIO()
-            image.convert("RGB").save(smaller, "WEBP", quality=85)
+        if len(content) > large or width is not None:
+            smaller, shown = io.BytesIO(), image.convert("RGB")
+            if width is not None and image.width > width:
+                shown = shown.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+                size = shown.size
+            shown.save(smaller, "WEBP", quality=85 if width is None else 65, method=6)
             if smaller.tell() < len(content):
                 content, kind = smaller.getvalue(), "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", *size
@@ -101,7 +124,7 @@ def caption(stem: str) -> tuple[str, str]:
     return (f"{title} ({rest})" if rest else title), description
 
 
-def figures(folder: Path) -> tuple[str, str]:
+def figures(folder: Path, room: Room = FULL) -> tuple[str, str]:
     """HTML of the study's main figure, and of all others in the order of their names, those of published results last.
 
     The main figure is the first of :data:`MAIN` that was drawn, or else the study's first figure.
@@ -110,11 +133,11 @@ def figures(folder: Path) -> tuple[str, str]:
     problems, spent = [], 0
     for path in sorted(folder.glob("*.png"), key=lambda path: ("-published" in path.stem, path.stem)):
         try:
-            source, width, height = data_uri(path, _LARGE_FIGURE)
+            source, width, height = data_uri(path, _LARGE_FIGURE, room.width)
         except (OSError, SyntaxError, ValueError):  # PIL raises these for a damaged file
             problems.append(f"{path.name} is not a readable picture; draw the figures again.")
             continue
-        if spent + len(source) > FIGURE_BYTES:
+        if spent + len(source) > room.figures:
             problems.append(f"{path.name} is left out to keep this page small; it is in the folder figures.")
             continue
         spent += len(source)
@@ -151,7 +174,7 @@ def evenly(epochs: list[int], count: int) -> list[int]:
     return [epochs[round(index * (len(epochs) - 1) / (count - 1))] for index in range(count)]
 
 
-def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
+def _encode(files: dict[int, Path], budget: int, width: int | None) -> list[tuple[int, str]]:
     """(epoch, data URI) of evenly spaced epochs: as many as fit into ``budget`` bytes, but at least two.
 
     A file that is no readable picture is left out.
@@ -159,7 +182,7 @@ def _encode(files: dict[int, Path], budget: int) -> list[tuple[int, str]]:
     pictures = {}
     for epoch in evenly(list(files), MOST_EPOCHS):
         try:
-            pictures[epoch] = data_uri(files[epoch])[0]
+            pictures[epoch] = data_uri(files[epoch], width=width)[0]
         except (OSError, SyntaxError, ValueError):
             continue
     count = len(pictures)
@@ -177,7 +200,7 @@ class Trained:
     notes: Mapping[int, str]
 
 
-def samples(cells: dict[str, list[Trained]]) -> str:
+def samples(cells: dict[str, list[Trained]], room: Room = FULL) -> str:
     """HTML of two sliders side by side, each over the epochs of one run of a chosen cell."""
     chosen: list[dict[str, Any]] = []
     without, runs, pictures = [], 0, 0
@@ -186,7 +209,7 @@ def samples(cells: dict[str, list[Trained]]) -> str:
         runs += len(found)
         pictures += sum(len(files) for _, files in found)
         run, files = max(found, key=lambda pair: len(pair[1]), default=(None, {}))  # the first run with the most epochs
-        encoded = _encode(files, SAMPLE_BYTES // len(cells))
+        encoded = _encode(files, room.samples // len(cells), room.width)
         if run is None or not encoded:
             without.append(cell)
             continue

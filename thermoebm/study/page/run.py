@@ -99,7 +99,7 @@ def moment(text: str) -> str:
     return time.strftime("%Y-%m-%d %H:%M") if time.tzinfo is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _details(run: Run) -> str:
+def _details(run: Run, first: Run) -> str:
     versions = run.about.get("versions") or {}
     rows = {
         "Reason": run.failed.get("reason", ""),
@@ -118,11 +118,20 @@ def _details(run: Run) -> str:
     html += "".join(f'<p class="warn">{escape(problem)}</p>' for problem in run.problems)
     if line := command(run.about.get("command")):
         html += f'<pre tabindex="0" aria-label="Command">{escape(line)}</pre>'
-    if config := run.about.get("config"):
+    config = run.about.get("config")
+    if config and run is not first and _without_seed(config) == _without_seed(first.about.get("config")):
+        html += f"<p>Its config is that of {escape(first.seed)}, but for the seed.</p>"
+    elif config:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         html += f'<pre tabindex="0" aria-label="Config">{escape(text)}</pre>'
     title = f'{escape(run.seed)} <span class="code">{escape(run.name)}</span> {mark(run.status)}'
     return f'<details id="run-{escape(run.name)}"><summary>{title}</summary>{html}</details>'
+
+
+def _without_seed(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {name: value for name, value in config.items() if name not in ("seed_everything", "name")}
 
 
 def configs(cells: dict[str, list[Run]]) -> str:
@@ -130,6 +139,6 @@ def configs(cells: dict[str, list[Run]]) -> str:
     html = []
     for cell, runs in cells.items():
         count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-        inner = "".join(_details(run) for run in runs)
+        inner = "".join(_details(run, runs[0]) for run in runs)
         html.append(f'<details><summary>{escape(cell)} <span class="quiet">{count}</span></summary>{inner}</details>')
     return "".join(html) or "<p>No run has started yet.</p>"
