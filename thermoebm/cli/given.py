@@ -28,7 +28,7 @@ class Place(NamedTuple):
 def config_files(arguments: Sequence[str]) -> list[str]:
     """The config files among the arguments, in their order."""
     files = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in _with_following(arguments):
         name, equals, value = argument.partition("=")
         if name in _CONFIG:
             files.append(value if equals else following)
@@ -73,12 +73,16 @@ def _places(arguments: Sequence[str]) -> Iterator[Place]:
     """The fields of the files in their order, then those of the command line, which are parsed after them."""
     for file in config_files(arguments):
         yield from _below(_loaded(file), "", file)
-    given = [_split(a, following) for a, following in zip(arguments, [*arguments[1:], ""], strict=True) if a[:1] == "-"]
+    given = [_split(a, following) for a, following in _with_following(arguments) if a[:1] == "-"]
     for path, value in given:
         above = path.rpartition(".")[0]
         beside = frozenset(other.rpartition(".")[2] for other, _ in given if other.rpartition(".")[0] == above)
         yield Place(path, None, beside, value)
         yield from _below(_value(value), f"{path}.", None)
+
+
+def _with_following(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(arguments, [*arguments[1:], ""], strict=False)  # of no arguments there is no last one
 
 
 def _split(argument: str, following: str) -> tuple[str, str]:

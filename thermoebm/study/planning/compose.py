@@ -116,8 +116,9 @@ class _Check:
         self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
 
     def compose(self, arguments: list[str]) -> Composed:
-        # The whole program's parser would check the subcommand's fields a second time.
-        self.config = Namespace(subcommand="fit", fit=self._parser("fit").parse_args(arguments))
+        parser = self._parser("fit")  # the whole program's would check the subcommand's fields a second time
+        type(parser).given = arguments
+        self.config = Namespace(subcommand="fit", fit=parser.parse_args(arguments))
         threads = torch.get_num_threads()
         with torch.random.fork_rng(devices=[]), _Uninitialised():
             super().instantiate_classes()  # type: ignore[misc]
