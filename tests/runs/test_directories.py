@@ -65,12 +65,12 @@ def test_contents_are_the_subject_of_a_sentence_with_its_verb(tmp_path):
     (tmp_path / "config.yaml").write_text("")
     (tmp_path / "samples").mkdir()
     (tmp_path / "checkpoints").mkdir()
-    assert directories.contents(tmp_path) == "only the config is"
+    assert directories.contents(tmp_path) == "only the config"
     (tmp_path / "metrics.csv").write_text("")
-    assert directories.contents(tmp_path) == "metrics.csv is"
+    assert directories.contents(tmp_path) == "metrics.csv"
     (tmp_path / "checkpoints" / "last.ckpt").write_text("")
-    assert directories.contents(tmp_path) == "metrics.csv and checkpoints are"
+    assert directories.contents(tmp_path) == "metrics.csv and checkpoints"
     (tmp_path / "samples" / "epoch-0001.png").write_text("")
-    assert directories.contents(tmp_path) == "samples, metrics.csv and checkpoints are"
+    assert directories.contents(tmp_path) == "samples, metrics.csv and checkpoints"
     (tmp_path / "metrics.csv").unlink()
-    assert directories.contents(tmp_path) == "samples and checkpoints are"
+    assert directories.contents(tmp_path) == "samples and checkpoints"

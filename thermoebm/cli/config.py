@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -10,8 +11,11 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from thermoebm.cli import given
+from thermoebm.runtime.files import as_text
 from thermoebm.runtime.terminal import fail, reason
 
+#: The one field whose value may be a name that is not UTF-8: the data set reads it as text.
+_ROOT = re.compile(r"--data(\.init_args)?\.root(=|$)")
 _LISTED = "--print_config lists every field"
 #: What jsonargparse says of a field that it does not know; the groups are the field's name.
 _UNKNOWN = re.compile(
@@ -31,15 +35,19 @@ class ConfigParser(LightningArgumentParser):
 
     given: ClassVar[Sequence[str]] = ()
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        for argument in self.given:
-            if not argument.isascii() and argument != (shown := argument.encode(errors="replace").decode()):
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        arguments = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
+        for place, argument in enumerate(arguments):
+            if argument == (text := as_text(argument)):
+                continue
+            if not any(map(_ROOT.match, arguments[max(place - 1, 0) : place + 1])):
                 fail(
-                    f"{shown} is not UTF-8, which no config and no event file of TensorBoard can hold; rename it, "
+                    f"{text} is not UTF-8, which no config and no event file of TensorBoard can hold; rename it, "
                     "or give a link to it (ln -s) with another name."
                 )
+            arguments[place] = text
         try:
-            return super().parse_args(*args, **kwargs)
+            return super().parse_args(arguments, *more, **kwargs)
         except UnicodeDecodeError as error:
             self.error(str(error), error)
 

@@ -211,8 +211,7 @@ class CLI(LightningCLI):
                 say(f"Stopped after epoch {callback.stopped_epoch + 1}: {why[0].lower()}{why[1:]}")
         if self.run_directory.path is not None:
             path = self.run_directory.path
-            left = directories.contents(path)
-            say(f"{left[0].upper()}{left[1:]} in {path}; {tensorboard_command(path.parent.parent)}")
+            say(f"{path} has {directories.contents(path)}; {tensorboard_command(path.parent.parent)}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""

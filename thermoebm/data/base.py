@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from thermoebm.data.batches import Images, Order, Shuffle, as_is
 from thermoebm.runtime import cache
+from thermoebm.runtime.files import from_text
 
 # Part of the cache key, as is Pillow's version. Increase it when a change of the code changes the decoded pixels.
 _VERSION = 3
@@ -33,7 +34,7 @@ class ImageDataModule(pl.LightningDataModule):
     batch, so that compiled code sees one shape.
 
     Args:
-        root: Folder of the data set's files, or the file itself.
+        root: Folder of the data set's files, or the file itself; ``\\xHH`` is a byte of a name that is not UTF-8.
         num_train: Number of training images, the first ones in the data set's own order; None: all.
         num_val: Number of held-out images, likewise.
         image_size: Side of the images in pixels; None: no resizing.
@@ -66,7 +67,7 @@ class ImageDataModule(pl.LightningDataModule):
         for name, number in numbers.items():
             if number is not None and number < 1:
                 raise ValueError(f"{type(self).__name__}: {name} is {number}; it must be at least 1.")
-        self.root = Path(root).expanduser()
+        self.root = from_text(Path(root).expanduser())
         self.num_train = num_train
         self.num_val = num_val
         self.image_size = image_size

@@ -34,7 +34,7 @@ def run_of(ckpt_path: str | None) -> Path | None:
 
 
 def contents(folder: Path) -> str:
-    """What a run has left in its directory besides its config, as the subject of a sentence with its verb."""
+    """What a run has left in its directory besides its config, in words."""
     names = {
         "samples": any((folder / "samples").glob("*")),
         "metrics.csv": (folder / "metrics.csv").is_file(),
@@ -42,10 +42,8 @@ def contents(folder: Path) -> str:
     }
     found = [name for name, is_there in names.items() if is_there]
     if not found:
-        return "only the config is"
-    return (
-        f"{', '.join(found[:-1])}{' and ' * (len(found) > 1)}{found[-1]} {'is' if found == ['metrics.csv'] else 'are'}"
-    )
+        return "only the config"
+    return f"{', '.join(found[:-1])}{' and ' * (len(found) > 1)}{found[-1]}"
 
 
 def check_writable(folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""Atomic file writes. (The library for this, atomicwrites, is no longer maintained.)"""
+"""Atomic file writes (the library for this, atomicwrites, is no longer maintained), and paths that are no text."""
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,3 +34,16 @@ def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file atomically; see :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def as_text(path: str) -> str:
+    """A path with ``\\xHH`` for each byte that is not UTF-8, as a config and a terminal can show it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def from_text(path: str | Path) -> Path:
+    """The path that :func:`as_text` wrote so; one that exists as it is written stays."""
+    written = os.fsencode(path)
+    if b"\\x" in written and not os.path.lexists(written):
+        written = re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), written)
+    return Path(os.fsdecode(written))

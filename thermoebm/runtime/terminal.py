@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
+from thermoebm.runtime.files import as_text
+
 
 def say(message: str) -> None:
     """Prints one line, in the process of rank 0 only; a progress bar steps aside for it."""
@@ -15,7 +17,7 @@ def say(message: str) -> None:
 
     @rank_zero_only
     def write() -> None:
-        tqdm.write(message)
+        tqdm.write(as_text(message))
         sys.stdout.flush()
 
     write()
@@ -61,7 +63,7 @@ def _told(error: BaseException) -> str:
 
 def fail(message: str) -> NoReturn:
     """Ends the program with one sentence and exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {as_text(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 

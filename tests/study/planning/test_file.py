@@ -105,7 +105,10 @@ def test_a_hash_stays_a_word_in_the_runs_config(tmp_path, name):
 @pytest.mark.parametrize(
     ("study", "words"),
     [
-        (with_cell(set={"model.init_args.sigma": 1}), r"cell 'p': there is no field model.init_args.sigma; did you mean model.init_args.prior_sigma"),
+        (
+            with_cell(set={"model.init_args.sigma": 1}),
+            r"cell 'p': there is no field model.init_args.sigma; did you mean model.init_args.prior_sigma",
+        ),
         (with_cell(set={BATCH: -1}), r"cell 'p': .*batch_size is -1; it must be at least 1"),
         (with_cell(set={POWER: "steep"}), r"cell 'p': .*steep"),
         (with_cell(set={"trainer.max_epochs": -1}), r"cell 'p': .*max_epochs is -1"),
