@@ -123,10 +123,7 @@ def test_standard_errors_are_the_spread_over_repetitions(repetitions, part, quan
 @pytest.mark.parametrize("part", ["generator", "both"])
 @pytest.mark.parametrize("quantity", ["total", "data", "sampler", "mean_square"])
 def test_intervals_cover_the_truth(repetitions, part, quantity):
-    """95 % (standard error .5) where four blocks are about normal; less for sums of few squares, as the docstring says.
-
-    ± 1.96 standard errors would miss it in at least 8 % more.
-    """
+    """95 % (standard error .5) where four blocks are about normal, less of few squares; ± 1.96 errors miss 8 % more."""
     values, errors, halves = repetitions[part, quantity].T
     misses = abs(values - truth(part)[quantity])
     covered = (misses < halves).mean()
