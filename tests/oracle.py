@@ -5,6 +5,7 @@ S_t = (A + I/σ0² + t WᵀW/σl²)⁻¹,  m_t = S_t (c + t Wᵀ(x - b)/σl²), 
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,23 @@ class LinearGenerator(Generator):
         return (z @ self.weight.T + self.bias).view(-1, *self.image_shape)
 
 
-class LinearGaussian:
+class ExactDraws(ABC):
+    """What objectives ask of a model, answered with exact draws."""
+
+    @abstractmethod
+    def sample(self, t: float, count: int, rng: torch.Generator) -> Tensor:
+        """Exact draws (count, d) of p_t(z|x)."""
+
+    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
+        return self.sample(0.0, count, rng)
+
+    def sample_posterior(
+        self, x: Tensor, temperatures: Tensor, rng: torch.Generator, *, z_prior: Tensor, differentiable: bool = False
+    ) -> Tensor:
+        return torch.stack([self.sample(float(t), len(x), rng) for t in temperatures])
+
+
+class LinearGaussian(ExactDraws):
     """The model, one image x (D,) and everything that can be known about them exactly.
 
     Args:
@@ -133,16 +150,6 @@ class LinearGaussian:
         mean, covariance = (moment.detach() for moment in self.moments(t))
         noise = torch.randn(count, len(mean), generator=rng, dtype=DTYPE)
         return mean + noise @ torch.linalg.cholesky(covariance).T
-
-    # What objectives ask of a model, answered with exact draws.
-
-    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        return self.sample(0.0, count, rng)
-
-    def sample_posterior(
-        self, x: Tensor, temperatures: Tensor, rng: torch.Generator, *, z_prior: Tensor, differentiable: bool = False
-    ) -> Tensor:
-        return torch.stack([self.sample(float(t), len(x), rng) for t in temperatures])
 
 
 def flat(tensors: list[Tensor]) -> Tensor:

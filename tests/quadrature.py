@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from tests.oracle import DTYPE
+from tests.oracle import DTYPE, ExactDraws
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.networks import Energy, Generator
 
@@ -42,7 +42,7 @@ class SmoothGenerator(Generator):
         return self.layers(z).view(-1, *self.image_shape)
 
 
-class Quadrature:
+class Quadrature(ExactDraws):
     """The model, two images, and expectations as sums over a grid; all are differentiable in the parameters.
 
     Args:
@@ -144,11 +144,3 @@ class Quadrature:
         uniform = torch.rand(2, count // 2, generator=rng, dtype=DTYPE)
         points = torch.searchsorted(self._cumulative[t], uniform).clamp(max=len(self.z) - 1)
         return self.z[points.T.flatten()]
-
-    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        return self.sample(0.0, count, rng)
-
-    def sample_posterior(
-        self, x: Tensor, temperatures: Tensor, rng: torch.Generator, *, z_prior: Tensor, differentiable: bool = False
-    ) -> Tensor:
-        return torch.stack([self.sample(float(t), len(x), rng) for t in temperatures])
