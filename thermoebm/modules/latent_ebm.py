@@ -10,17 +10,15 @@ from thermoebm import evidence, optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
 from thermoebm.modules.fitting import Network, fitted
-from thermoebm.modules.restoring import Restorable
+from thermoebm.modules.sampling import Sampling
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
-from thermoebm.runtime import randomness
-from thermoebm.runtime.cost import precision
 from thermoebm.samplers import ULA, Kernel
 from thermoebm.schedules import PowerLaw
 
 
-class LatentEBM(Restorable):
+class LatentEBM(Sampling):
     """Latent-space energy-based prior model (Pang et al. 2020; report, section 2).
 
     z ~ p_α(z) ∝ exp(f_α(z)) π0(z) and x = g_β(z) + σl ε; both networks are trained by one objective.
@@ -96,77 +94,6 @@ class LatentEBM(Restorable):
         self.likelihood = GaussianLikelihood(generator, likelihood_sigma, likelihood_constant)
         densities, samplers = (self.prior, self.likelihood), (self.prior_sampler, self.posterior_sampler)
         self.chains = Chains(energy, generator, *densities, *samplers, temperature_chunk, compile)
-
-    # Sampling
-
-    def stream(self, name: str, *counters: int) -> torch.Generator:
-        """This process's random stream for one named use (see :mod:`thermoebm.runtime.randomness`)."""
-        return randomness.stream(self.device, self.seed, name, self.global_rank, *counters)
-
-    def sample_reference(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        """Independent draws (*shape, d) from π0."""
-        return self.reference.sigma * self._normal((*shape, self.generator.latent_dim), rng)
-
-    def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        """Final states (count, d) of prior chains, each started at a sample of π0 (report, equation 11)."""
-        z = self.sample_reference((count,), rng)
-        noise = self._normal((self.prior_sampler.num_steps, *z.shape), rng)
-        return self.chains.run_prior(z, noise, differentiable=differentiable)
-
-    def sample_posterior(
-        self,
-        x: Tensor,
-        temperatures: Tensor,
-        rng: torch.Generator,
-        *,
-        z_prior: Tensor | None = None,
-        differentiable: bool = False,
-    ) -> Tensor:
-        """Final states of one chain for each temperature and image (report, equations 12 and 17).
-
-        Args:
-            x: Images (B, C, H, W).
-            temperatures: (T,). The same noise is used however they are chunked.
-            rng: Stream of the noise.
-            z_prior: Final states (B, d) of prior chains, used under ``chain_start`` ``prior_chain``; None: sample them.
-            differentiable: Record the graph of the chains.
-
-        Returns:
-            Latents (T, B, d).
-        """
-        if self.chain_start == "prior_chain":
-            z_prior = self.sample_prior(len(x), rng) if z_prior is None else z_prior
-            z = z_prior.expand(len(temperatures), *z_prior.shape)
-        else:
-            z = self.sample_reference((len(temperatures), len(x)), rng)
-        noise = self._normal((self.posterior_sampler.num_steps, *z.shape), rng)
-        return self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
-
-    def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Temperatures (T,), and log p_β(x|z) (T, B) in nats at the end of one chain per temperature and image."""
-        temperatures = schedule.temperatures().to(x, non_blocking=True)
-        with torch.no_grad():
-            z_prior = self.sample_prior(len(x), rng)
-            z = torch.cat([z_prior.unsqueeze(0), self.sample_posterior(x, temperatures[1:], rng, z_prior=z_prior)])
-            return temperatures, self.likelihood.log_prob(x, z)
-
-    def generate(self, count: int, rng: torch.Generator) -> Tensor:
-        """Images (count, C, H, W): g_β at prior samples, plus σl ε if ``pixel_noise`` is set."""
-        with torch.no_grad():
-            images = self.generator(self.sample_prior(count, rng))
-        if self.pixel_noise:
-            images = images + self.likelihood.sigma * self._normal(images.shape, rng)
-        return images
-
-    def reconstruct(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Reconstructions of images (B, C, H, W), of the same shape: g_β at one posterior sample of each."""
-        with torch.no_grad():
-            return self.generator(self.sample_posterior(x, x.new_ones(1), rng)[0])
-
-    def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        return torch.randn(shape, generator=rng, device=rng.device, dtype=precision(self.energy))
-
-    # Training
 
     def check_images(self, image_shape: tuple[int, ...]) -> None:
         """Raises a ValueError if the generator makes images of another shape (C, H, W)."""
