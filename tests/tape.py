@@ -31,7 +31,7 @@ class Tape(TorchDispatchMode):
                         old.copy_(new)
 
 
-def tape(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], Any]]:
+def tape(work: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], Any]]:
     """Captures like :func:`thermoebm.samplers.recorded.cuda_graph`, after a first call that may allocate."""
     work()
     recorded = Tape()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -27,6 +27,13 @@ BLOCK = 3
 # Latents side by side on a CPU, for networks of every size: five temperatures of the report's batch of 75. Five side by
 # side take 0.5 to 0.97 of the time of one temperature after another; ten side by side are no faster than five.
 LATENTS = 400
+
+
+class Ends(NamedTuple):
+    """Final latents (..., B, d) of chains, and their kernel's rates, averaged over B."""
+
+    z: Tensor
+    rates: dict[str, Tensor]
 
 
 class Chains:
@@ -57,6 +64,8 @@ class Chains:
         energy_flops, generator_flops: Operations of one latent's pass through each network.
         training_batch: Batch size of training, for whose shapes steps are compiled; None until training has begun.
         recorder: Records and replays the chains.
+        rates: What the kernels say of the chains run since it was last emptied, by ``prior`` or ``posterior`` and name,
+            averaged over latents: () of the prior, (T,) of the posteriors; for instance the acceptance of MALA.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class Chains:
         self.compile = compile
         self.training_batch: int | None = None
         self.recorder = Recorder()
+        self.rates: dict[str, Tensor] = {}
         self._fitting: int | None = None  # temperatures that fit, once memory has run out
 
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
@@ -86,14 +96,16 @@ class Chains:
         flops = len(z) * self.energy_flops
         block = self._block(flops, len(z), noise)
 
-        def chain(z: Tensor, noise: Tensor) -> Tensor:
+        def chain(z: Tensor, noise: Tensor) -> Ends:
             end, _ = run(self.prior_sampler, self.prior, z, noise, block=block, differentiable=differentiable)
-            return end.z
+            return _ends(self.prior_sampler, end, len(noise))
 
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
         # Energies never run under autocast, but compiled steps would be compiled again for it.
         with without_autocast(z), threads(1) if one_thread else contextlib.nullcontext():
-            return self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
+            end, rates = self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
+        self._note("prior", [rates])
+        return end
 
     def run_posterior(
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
@@ -101,11 +113,11 @@ class Chains:
         """Final states (T, B, d) of chains on p_t, for x (B, C, H, W), t (T,), starts (T, B, d), noise (K, T, B, d)."""
         block = self._block(len(x) * self.generator_flops, len(x), noise)
 
-        def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+        def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Ends:
             likelihood = self.likelihood if differentiable or z.is_meta else rounded(self.likelihood, z.device.type)
             density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
             end, _ = run(self.posterior_sampler, density, z, noise, block=block, differentiable=differentiable)
-            return end.z
+            return _ends(self.posterior_sampler, end, len(noise))
 
         reads = (self.prior, self.likelihood, self.posterior_sampler, block)
 
@@ -114,9 +126,11 @@ class Chains:
             parts = zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True)
             chunks = ((x, t, start.contiguous(), steps.contiguous()) for t, start, steps in parts)
             try:
-                return torch.cat([self._run(chain, arguments, reads, differentiable) for arguments in chunks])
+                ends = [self._run(chain, arguments, reads, differentiable) for arguments in chunks]
+                self._note("posterior", [end.rates for end in ends])
+                return torch.cat([end.z for end in ends])
             except torch.OutOfMemoryError:
-                if self.temperature_chunk != "auto" or chunk == 1:
+                if self.temperature_chunk != "auto" or chunk == 1 or self.posterior_sampler.whole_ladder:
                     raise
             # Outside the handler, since the error keeps the tensors of the chains that failed.
             self._fitting = chunk // 2
@@ -125,14 +139,20 @@ class Chains:
             )
 
     def _run(
-        self, chain: Callable[..., Tensor], arguments: tuple[Tensor, ...], reads: tuple[Any, ...], differentiable: bool
-    ) -> Tensor:
+        self, chain: Callable[..., Ends], arguments: tuple[Tensor, ...], reads: tuple[Any, ...], differentiable: bool
+    ) -> Ends:
         if torch.is_inference_mode_enabled() and not inference_mode_has_gradients():
             with torch.inference_mode(False), torch.no_grad():
                 return self._run(chain, tuple(a.clone() for a in arguments), reads, differentiable)
         if differentiable or not self._records(arguments[0].device):
             return chain(*arguments)
-        return self.recorder(chain, arguments, reads)
+        recorded: Ends = self.recorder(chain, arguments, reads)
+        return recorded
+
+    def _note(self, which: str, chunks: list[dict[str, Tensor]]) -> None:
+        for name in chunks[0]:
+            parts = [chunk[name] for chunk in chunks]
+            self.rates[f"{which}/{name}"] = parts[0] if which == "prior" else torch.cat(parts)
 
     def _records(self, device: torch.device) -> bool:
         if self.compile == "graph" and device.type == "cpu":
@@ -158,10 +178,16 @@ class Chains:
 
         Under ``auto`` it divides ``count``, so that all chunks have the same shape and only one is compiled.
         """
+        if self.posterior_sampler.whole_ladder:
+            return count
         if self.temperature_chunk != "auto":
             return self.temperature_chunk
         most = LATENTS // len(x) if x.device.type == "cpu" else count
         return _largest_divisor(count, min(most, self._fitting or count))
+
+
+def _ends(kernel: Kernel, state: Any, steps: int) -> Ends:
+    return Ends(state.z, {name: rate.mean(-1) for name, rate in kernel.rates(state, steps).items()})
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from thermoebm.densities import Density
+from thermoebm.densities import Density, Tempered
 from thermoebm.runtime.signals import ended_at_once
 from thermoebm.runtime.terminal import say
 from thermoebm.samplers.recompute import recomputed
@@ -50,11 +51,36 @@ class Kernel(ABC):
         Args:
             density: The target.
             state: What :meth:`init` or the previous step returned.
-            noise: Standard normal noise of the shape of z.
+            noise: Standard normal noise (..., n) with n of :meth:`noise_dim`.
 
         Returns:
             The next state, and a NamedTuple with information about this step.
         """
+
+    #: Whether the end of a chain has a gradient; that of a step which may be rejected leaves out a part.
+    differentiable = True
+    #: Whether a step acts on all temperatures of a ladder at once, its first axis.
+    whole_ladder = False
+
+    def noise_dim(self, latent_dim: int) -> int:
+        """Normal numbers that a step takes for each latent of size d; default: d."""
+        return latent_dim
+
+    def moved(self, density: Tempered, state: Any) -> Any:
+        """The state at other temperatures of the same path; default: a new one at its latents."""
+        return self.init(density, state.z)
+
+    def tempered(self, density: Tempered, state: Any) -> Tensor:
+        """a(z) (...) of the path at the state's latents; default: by a pass through the network."""
+        return density.tempered(state.z)
+
+    def exchanged(self, state: Any, take: Callable[[Tensor], Tensor]) -> Any:
+        """The state whose latents are exchanged between temperatures by ``take``, along their first axis."""
+        return state._replace(z=take(state.z))
+
+    def rates(self, state: Any, num_steps: int) -> dict[str, Tensor]:
+        """Shares (...) of the steps since ``init``, by name, for each latent or pair; default: none."""
+        return {}
 
 
 def run(
@@ -72,7 +98,7 @@ def run(
         kernel: The transition.
         density: The target.
         z: Starting points (..., d).
-        noise: Standard normal noise (K, ..., d).
+        noise: Standard normal noise (K, ..., n), n of the kernel's ``noise_dim``.
         block: Number of steps to compile as one function, for these shapes; None: run uncompiled. The compile time
             grows with the block, the call overhead is paid once per block. If compilation fails, the chain runs
             eagerly, with one warning.
@@ -83,8 +109,12 @@ def run(
 
     Returns:
         The final state, and the kernel's information about the last step.
+
+    Raises:
+        ValueError: If a differentiable chain of a kernel without gradient is asked for.
     """
     if differentiable:
+        check_differentiable(kernel)
         return _recomputed_steps(kernel, density, z, noise)
     with torch.no_grad():
         state, info = kernel.init(density, z), None
@@ -95,6 +125,15 @@ def run(
             for part in noise.split(block):
                 state, info = _CompiledSteps.instance(kernel, density, state, part)
         return state, info
+
+
+def check_differentiable(kernel: Kernel) -> None:
+    """Raises a ValueError if the ends of this kernel's chains have no gradient."""
+    if not kernel.differentiable:
+        raise ValueError(
+            f"{type(kernel).__name__}: whether a step is accepted has no gradient, so its chains cannot be "
+            "differentiated; take ULA, or another estimator than pathwise."
+        )
 
 
 def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor) -> tuple[Any, Any]:

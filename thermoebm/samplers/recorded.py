@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from thermoebm.samplers.frozen import fingerprint, settings
 
@@ -16,10 +17,11 @@ from thermoebm.samplers.frozen import fingerprint, settings
 # ladder, each for a batch of training, of validation and for the last of validation.
 MOST = 16
 
-Capture = Callable[[Callable[[], Tensor], torch.device], tuple[Tensor, Callable[[], Any]]]
+#: Tensors are one tensor or a tuple of them, at any depth.
+Capture = Callable[[Callable[[], Any], torch.device], tuple[Any, Callable[[], Any]]]
 
 
-def cuda_graph(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], Any]]:
+def cuda_graph(work: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], Any]]:
     """Captures the work, in memory that returns with the graph; its output, and what computes it again in place."""
     # The stream that is set here is set again after a capture that fails, which torch may leave on its own.
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
@@ -65,11 +67,11 @@ class Recorder:
     def __reduce__(self) -> Any:
         return type(self), (self.capture,)
 
-    def __call__(self, function: Callable[..., Tensor], arguments: Sequence[Tensor], reads: Sequence[Any]) -> Tensor:
+    def __call__(self, function: Callable[..., Any], arguments: Sequence[Tensor], reads: Sequence[Any]) -> Any:
         """``function(*arguments)``.
 
         Args:
-            function: A pure function, whose output requires no gradient.
+            function: A pure function to tensors, which require no gradient.
             arguments: Tensors on one device.
             reads: All else that the output depends on: modules, tensors, objects whose fields count, values.
         """
@@ -86,7 +88,7 @@ class Recorder:
         """Drops all recordings."""
         self._recordings.clear()
 
-    def _run(self, key: Hashable, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tensor:
+    def _run(self, key: Hashable, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Any:
         seen, recording = key in self._recordings, self._recordings.pop(key, None)
         if isinstance(recording, _Recording):
             self.replays += 1
@@ -100,7 +102,7 @@ class Recorder:
             self._recordings.popitem(last=False)
         return output
 
-    def _unrecorded(self, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tensor:
+    def _unrecorded(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Any:
         """The function's output; if memory runs out, it has that of the recordings too."""
         try:
             return function(*arguments)
@@ -110,7 +112,7 @@ class Recorder:
         self.clear()
         return function(*arguments)
 
-    def _record(self, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> "_Recording | bool":
+    def _record(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> "_Recording | bool":
         try:
             return _Recording(self.capture, function, arguments)
         except Exception as error:  # whatever the driver raises, chains can still run
@@ -122,16 +124,16 @@ class Recorder:
 
 
 class _Recording:
-    def __init__(self, capture: Capture, function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> None:
+    def __init__(self, capture: Capture, function: Callable[..., Any], arguments: Sequence[Tensor]) -> None:
         with torch.inference_mode(False), torch.no_grad():  # the buffers are written to in any mode
             self.inputs = [torch.empty_like(a).copy_(a) for a in arguments]
             self.output, self.replay = capture(lambda: function(*self.inputs), arguments[0].device)
 
-    def __call__(self, arguments: Sequence[Tensor]) -> Tensor:
+    def __call__(self, arguments: Sequence[Tensor]) -> Any:
         for buffer, argument in zip(self.inputs, arguments, strict=True):
             buffer.copy_(argument)
         self.replay()
-        return self.output.clone()
+        return tree_map(torch.clone, self.output)
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""The Metropolis-adjusted Langevin algorithm, and step sizes as a function of the temperature."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from thermoebm.densities import Density, Tempered, Terms
+from thermoebm.samplers.base import Kernel
+
+
+class StepSizes(NamedTuple):
+    """Step sizes s (n,) found at temperatures (n,), ascending; between them log s is linear in t."""
+
+    temperatures: Tensor
+    sizes: Tensor
+
+    def at(self, t: Tensor) -> Tensor:
+        """s at temperatures of any shape."""
+        known, logs = self.temperatures.to(t), self.sizes.to(t).log()
+        if len(known) == 1:
+            return logs[0].exp().expand(t.shape)
+        right = torch.searchsorted(known, t.contiguous()).clamp(1, len(known) - 1)
+        share = ((t - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
+        return torch.lerp(logs[right - 1], logs[right], share).exp()
+
+
+class MALAState(NamedTuple):
+    """Latents z (..., d); the density's terms at z; step sizes (..., 1); steps (...) accepted, and not finite."""
+
+    z: Tensor
+    terms: Terms
+    step_size: Tensor
+    accepted: Tensor
+    failed: Tensor
+
+
+class MALAInfo(NamedTuple):
+    """Of each chain (...): whether the proposal was accepted, and whether it was rejected for not being finite."""
+
+    accepted: Tensor
+    failed: Tensor
+
+
+class MALA(Kernel):
+    """Metropolis-adjusted Langevin algorithm: the step of ULA as a proposal, z' = z + s ∇log q(z) + sqrt(2 s) ε.
+
+    It is accepted with probability min(1, q(z') k(z|z') / (q(z) k(z'|z))), k(z'|z) = N(z'; z + s ∇log q(z), 2 s I), so
+    that q itself is the stationary distribution. The last of the d + 1 normal numbers of a step decides: u = Φ(ε).
+    A proposal whose log-density is not finite is rejected, and counted. Log-density and score of the current state are
+    kept: a step takes one pass through each network, and back.
+
+    Sources: Besag (1994), JRSS B 56; Roberts & Tweedie (1996), Bernoulli 2. In high dimension the best acceptance is
+    0.574 (Roberts & Rosenthal 1998, JRSS B 60); see :func:`thermoebm.samplers.run_pilot`.
+
+    Args:
+        step_size: s > 0, in the convention of :class:`thermoebm.samplers.ULA`.
+        num_steps: Number K of steps in a chain.
+    """
+
+    differentiable = False
+
+    def __init__(self, step_size: float, num_steps: int) -> None:
+        super().__init__(step_size, num_steps)
+        self.sizes: StepSizes | None = None
+
+    def tuned(self, sizes: StepSizes) -> Self:
+        """A copy with step sizes as a function of the density's temperature, in place of the one step size."""
+        other = copy.copy(self)
+        other.sizes = sizes
+        return other
+
+    def noise_dim(self, latent_dim: int) -> int:
+        return latent_dim + 1
+
+    def init(self, density: Density, z: Tensor) -> MALAState:
+        none = torch.zeros_like(z[..., 0])
+        return MALAState(z, density.terms(z), self._sizes(density, z), none, none)
+
+    def step(self, density: Density, state: MALAState, noise: Tensor) -> tuple[MALAState, MALAInfo]:
+        epsilon, coin = noise[..., :-1], noise[..., -1]
+        z, size = state.z, state.step_size
+        log_q, score = density.combine(state.terms)
+        proposal = z + size * score + (2 * size).sqrt() * epsilon
+        terms = density.terms(proposal)
+        proposed, proposed_score = density.combine(terms)
+        back = (z - proposal - size * proposed_score).square().sum(-1) / (4 * size.squeeze(-1))
+        ratio = proposed - log_q - back + epsilon.square().sum(-1) / 2
+        failed = ratio.isnan() | (proposed == math.inf)
+        accepted = (torch.special.ndtr(coin) < ratio.exp()) & ~failed
+        kept = Terms(
+            torch.where(accepted, terms.values, state.terms.values),
+            torch.where(accepted.unsqueeze(-1), terms.gradients, state.terms.gradients),
+        )
+        z = torch.where(accepted.unsqueeze(-1), proposal, z)
+        state = MALAState(z, kept, size, state.accepted + accepted, state.failed + failed)
+        return state, MALAInfo(accepted, failed)
+
+    def moved(self, density: Tempered, state: MALAState) -> MALAState:
+        return state._replace(step_size=self._sizes(density, state.z))  # the terms do not depend on the temperature
+
+    def tempered(self, density: Tempered, state: MALAState) -> Tensor:
+        return state.terms.values[0]
+
+    def exchanged(self, state: MALAState, take: Callable[[Tensor], Tensor]) -> MALAState:
+        values, gradients = state.terms
+        terms = Terms(torch.stack([take(v) for v in values]), torch.stack([take(g) for g in gradients]))
+        return state._replace(z=take(state.z), terms=terms)
+
+    def rates(self, state: MALAState, num_steps: int) -> dict[str, Tensor]:
+        return {"acceptance": state.accepted / num_steps, "not_finite": state.failed / num_steps}
+
+    def _sizes(self, density: Any, z: Tensor) -> Tensor:
+        """Step sizes (..., 1) of latents z (..., d)."""
+        if self.sizes is None:
+            return torch.full_like(z[..., :1], self.step_size)
+        t = density.t if isinstance(density, Tempered) else z.new_ones(())
+        return self.sizes.at(torch.as_tensor(t).to(z)).unsqueeze(-1).expand_as(z[..., :1])
