@@ -1,8 +1,8 @@
 """What do TF32 and bfloat16 change? python -m benchmarks.precision [CHECKPOINT]
 
-Compares each precision with float32 on the same model, images and noise: moments of z at each temperature, the
-evidence and its Riemann sums, and the gradient of the loss. Float32 with other noise gives the scale. Without a
-checkpoint, a model of digits is trained for some seconds.
+Compares each precision with float32 on the same model, images and noise: moments of z at each temperature,
+short-run evidence and its Riemann sums, and the gradient of the loss. Float32 with other noise gives the scale. Without
+a checkpoint, a model of digits is trained for some seconds.
 """
 
 import thermoebm  # noqa: F401, I001  (before anything that imports torchvision)
@@ -80,18 +80,18 @@ def moments(found: Sampled, exact: Sampled) -> Iterator[dict[str, Any]]:
 
 
 def estimates(found: Sampled, exact: Sampled) -> dict[str, float]:
-    """Evidence, left and right sums in nats, the evidence's error with paired standard error, gradient agreement."""
+    """Short-run evidence, left and right sums in nats, its error with paired standard error, gradient agreement."""
     temperatures = SCHEDULE.temperatures()
     curves = [sampled.log_likelihood.double().cpu() for sampled in (found, exact)]
     each, reference = (evidence.trapezium(temperatures, curve) for curve in curves)
     left, right = evidence.bracket(temperatures, curves[0].mean(1))
     off = each - reference
     row = {
-        "evidence": each.mean().item(),
+        "short_run_evidence": each.mean().item(),
         "left_sum": left.item(),
         "right_sum": right.item(),
-        "evidence_off": off.mean().item(),
-        "evidence_off_se": (off.std() / len(off) ** 0.5).item(),
+        "short_run_evidence_off": off.mean().item(),
+        "short_run_evidence_off_se": (off.std() / len(off) ** 0.5).item(),
     }
     for network, gradient in found.gradients.items():
         other = exact.gradients[network]

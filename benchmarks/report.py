@@ -34,7 +34,7 @@ COLUMNS = {
     **{f"matrix_flops_per_second_{p}": (f"matmul {p} GFLOP/s", 1e-9, ".3g") for p in ("float32", "tf32", "bfloat16")},
     **{f"{network}_cosine": (f"{network} gradient cosine", 1, ".6f") for network in ("energy", "generator")},
     **{f"{network}_norm_ratio": (f"{network} norm ratio", 1, ".5f") for network in ("energy", "generator")},
-    **{name: (name.replace("_", " "), 1, ".2f") for name in ("evidence", "left_sum", "right_sum")},
+    **{name: (name.replace("_", " "), 1, ".2f") for name in ("short_run_evidence", "left_sum", "right_sum")},
     "mean_off_max": ("mean off, largest", 1, ".1e"),
     "mean_off_se_rms": ("rms, in standard errors", 1, ".4f"),
     "variance_off_max": ("variance off, largest", 1, ".1e"),

@@ -233,12 +233,12 @@ def test_precision_tells_a_model_from_itself(tmp_path, capsys):
     assert "| bfloat16 |" in capsys.readouterr().out
     bfloat16, other, estimates = json.loads(path.read_text())["groups"]
     rows = {row["precision"]: row for row in estimates["rows"]}
-    assert rows["float32"]["evidence_off"] == 0
+    assert rows["float32"]["short_run_evidence_off"] == 0
     assert rows["float32"]["generator_cosine"] == pytest.approx(1, abs=1e-9)
-    assert rows["float32"]["left_sum"] < rows["float32"]["evidence"] < rows["float32"]["right_sum"]
-    apart = rows["bfloat16"]["evidence"] - rows["float32"]["evidence"]
+    assert rows["float32"]["left_sum"] < rows["float32"]["short_run_evidence"] < rows["float32"]["right_sum"]
+    apart = rows["bfloat16"]["short_run_evidence"] - rows["float32"]["short_run_evidence"]
     assert 0 < abs(apart) < 1
-    assert rows["bfloat16"]["evidence_off"] == pytest.approx(apart, abs=1e-9)
+    assert rows["bfloat16"]["short_run_evidence_off"] == pytest.approx(apart, abs=1e-9)
     assert 0 < 1 - rows["bfloat16"]["generator_cosine"] < 1e-2
     assert rows["float32, other noise"]["generator_cosine"] < rows["bfloat16"]["generator_cosine"]
     for row, noisy in zip(bfloat16["rows"], other["rows"], strict=True):

@@ -51,7 +51,7 @@ def test_a_run_tells_its_settings_and_the_metrics_it_ended_with(measured):
     splits = ("gradient_variance", "gradient_variance/test")
     variances = ("across_parameters", "per_parameter/total", "per_parameter/normalised")
     assert set(tags) == {
-        *("train/loss", "val/loss", "val/evidence"),
+        *("train/loss", "val/loss", "val/short_run_evidence"),
         *(f"{split}/{name}/both" for split in splits for name in variances),
         *(f"fidelity/{split}/KD[tests.extractors.Flat]_inf" for split in ("train", "test")),
     }
@@ -67,7 +67,7 @@ def test_tensorboard_opens_on_pictures_distances_loss_and_variance(measured):
     assert min([*tags["scalars"], *tags["images"]]).startswith("Overview/")
     names = {tag.removeprefix("Overview/") for tag in tags["scalars"] if tag.startswith("Overview/")}
     assert names == {
-        *("train/loss", "val/loss", "val/evidence"),
+        *("train/loss", "val/loss", "val/short_run_evidence"),
         *(f"gradient_variance/{name}/both" for name in ("across_parameters", "per_parameter/total")),
         "gradient_variance/per_parameter/normalised/both",
         *(f"fidelity/{s}/{d}[tests.extractors.Flat]_inf" for s in ("train", "test") for d in ("KD", "KD-rbf", "FD")),

@@ -151,7 +151,7 @@ def test_what_fails_late_costs_neither_the_evidence_nor_the_other_checkpoints(
     assert failed["checkpoint"] == str(first)
     distance = "FD[tests.extractors.Flat]_inf"
     assert (failed[distance], float(whole[distance]) > 0) == ("", True)
-    for name in ("evidence", "reconstruction_error", "gradient_variance/per_parameter/total/both"):
+    for name in ("short_run_evidence", "reconstruction_error", "gradient_variance/per_parameter/total/both"):
         assert failed[name] == whole[name] != ""
 
 

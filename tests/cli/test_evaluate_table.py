@@ -10,8 +10,9 @@ def row(label: str, distances: dict[str, tuple[float, float, float, bool]], flat
 
     The slopes of those in ``flat`` are within their error.
     """
-    found = {"label": label, "chains": "c", "reconstruction_error": 0.5, "evidence": 1.0, "evidence_se": 0.1}
-    found |= {"left_sum": 0.0, "right_sum": 2.0, "bits_per_dimension": 3.0, "extrapolations": {}}
+    found = {"label": label, "chains": "c", "reconstruction_error": 0.5, "short_run_evidence": 1.0}
+    found |= {"short_run_evidence_se": 0.1, "left_sum": 0.0, "right_sum": 2.0, "short_run_bits_per_dimension": 3.0}
+    found |= {"extrapolations": {}}
     found |= {"evidence_images": 60, "held_out_images": 297}
     for name, (infinite, error, everything, unbiased) in distances.items():
         found |= {f"{name}_inf": infinite, f"{name}_inf_se": error, name: everything}

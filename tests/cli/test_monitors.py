@@ -74,7 +74,10 @@ ALWAYS = (
     ModelCheckpoint(filename="every"),
 )
 REFUSED = (
-    (EarlyStopping("evidence"), {}, "EarlyStopping's monitor is evidence, which nothing logs; .* is val/evidence."),
+    (EarlyStopping("evidence"), {}, "EarlyStopping's monitor is evidence, .* is val/short_run_evidence."),
+    (EarlyStopping("val/evidence"), {}, "is val/evidence, which nothing logs; .* is val/short_run_evidence."),
+    (ModelCheckpoint(monitor="val/nll"), {}, "is val/nll, which nothing logs; .* is val/short_run_nll."),
+    (ModelCheckpoint(filename="{val/nll:.1f}"), {}, "is val/nll, which nothing logs; .* is val/short_run_nll."),
     (EarlyStopping("step"), {}, "EarlyStopping's monitor is step, which nothing logs"),
     (ModelCheckpoint(monitor="prior/tilt"), {}, "ModelCheckpoint's monitor is prior/tilt, .* is prior/energy_tilt."),
     (

@@ -31,7 +31,7 @@ def measured(checkpoint):
 def test_validate_says_what_training_logged_last(checkpoint, measured):
     """Bit by bit, for chains that are not compiled."""
     (run,) = (checkpoint.parents[3] / "runs" / "digits").iterdir()
-    last = next(row for row in reversed(rows(run)) if row["val/evidence"])
+    last = next(row for row in reversed(rows(run)) if row["val/short_run_evidence"])
     logged = {name.removeprefix("val/"): float(value) for name, value in last.items() if name.startswith("val/")}
     assert measured("validate", *SHORT) == logged
     assert len(logged) > 5
@@ -47,7 +47,7 @@ def test_evaluate_says_the_same_up_to_noise(checkpoint, measured):
     model, data = evaluation.load(checkpoint, Settings())
     validated = measured("validate", *HUNDRED)
     draws = [evaluation.held_out(model, data, Settings(evidence_images=100, seed=seed)) for seed in range(8)]
-    for name in ("reconstruction_error", "evidence", "left_sum", "right_sum"):
+    for name in ("reconstruction_error", "short_run_evidence", "left_sum", "right_sum"):
         values = [draw[name] for draw in draws]
         assert abs(fmean(values) - validated[name]) < 4 * stdev(values) * math.sqrt(1 + 1 / 8), name
         assert stdev(values) < 0.05 * abs(fmean(values)), name

@@ -109,9 +109,10 @@ def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
     pictures = {f"{name}/epoch-0004.png" for name in ("samples", "reconstructions", "integrand")}
     assert files >= {"config.yaml", "metrics.csv", "events", "checkpoints/last.ckpt", *pictures}
     columns = {name for name in rows(pair.whole)[0] if not name.startswith("gradient_")}  # see test_gradient_variance
-    shared = {"loss", "nll", "left_sum", "right_sum", "log_likelihood", "energy_posterior", "energy_prior"}
+    shared = {"loss", "left_sum", "right_sum", "log_likelihood", "energy_posterior", "energy_prior"}
     assert columns == {
-        *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "val/evidence", "val/reconstruction_error"),
+        *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "train/nll"),
+        *("val/short_run_evidence", "val/short_run_nll", "val/reconstruction_error"),
         *("posterior/movement", "posterior/step_times_curvature"),
         *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),
         *(f"cost/{name}" for name in ("flops", "flops_per_step", "flops_per_second", "images_per_second")),
@@ -125,11 +126,11 @@ def test_metrics_have_a_row_for_each_step_and_validation(pair):
     """Four epochs of 20 batches; the held-out evidence after the second and the fourth; both sums enclose it."""
     table = rows(pair.whole)
     assert [int(r["step"]) for r in table if r["train/loss"]] == list(range(80))
-    evaluated = [r for r in table if r["val/evidence"]]
+    evaluated = [r for r in table if r["val/short_run_evidence"]]
     assert [int(r["epoch"]) for r in evaluated] == [1, 3]
     for r in evaluated:
-        assert float(r["val/left_sum"]) < float(r["val/evidence"]) < float(r["val/right_sum"])
-    assert float(evaluated[1]["val/evidence"]) > float(evaluated[0]["val/evidence"])  # it learns
+        assert float(r["val/left_sum"]) < float(r["val/short_run_evidence"]) < float(r["val/right_sum"])
+    assert float(evaluated[1]["val/short_run_evidence"]) > float(evaluated[0]["val/short_run_evidence"])  # it learns
 
 
 def test_the_objectives_evidence_is_the_mean_over_the_epochs_steps_that_had_one(pair):
@@ -196,9 +197,9 @@ def test_resuming_goes_on_in_the_runs_own_directory(pair):
 def test_validate_and_test_evaluate_the_checkpoint(pair, tmp_path):
     """validate finds the evidence that training logged last, on one batch; test takes all."""
     last = ["--ckpt_path", pair.whole / "checkpoints" / "last.ckpt", "--runs", tmp_path / "none"]
-    logged = float(next(r for r in reversed(rows(pair.whole)) if r["val/evidence"])["val/evidence"])
-    validated = cli("validate", *SHORT, *last)[0].trainer.callback_metrics["val/evidence"]
-    tested = cli("test", *SHORT, *last)[0].trainer.callback_metrics["test/evidence"]
+    logged = float(next(r for r in reversed(rows(pair.whole)) if r["val/short_run_evidence"])["val/short_run_evidence"])
+    validated = cli("validate", *SHORT, *last)[0].trainer.callback_metrics["val/short_run_evidence"]
+    tested = cli("test", *SHORT, *last)[0].trainer.callback_metrics["test/short_run_evidence"]
     assert validated == pytest.approx(logged, rel=1e-6)
     assert tested != validated
     assert abs(tested - validated) < 0.1 * abs(validated)

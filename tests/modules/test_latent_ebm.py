@@ -219,10 +219,10 @@ def test_validation_compares_objectives_by_the_same_measure():
         trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
         (report,) = trainer.validate(model, torch.utils.data.DataLoader(Batches(), batch_size=4), verbose=False)
         reports.append(report)
-    shared = ("evidence", "nll", "left_sum", "right_sum", "reconstruction_error")
+    shared = ("short_run_evidence", "short_run_nll", "left_sum", "right_sum", "reconstruction_error")
     for name in shared:
         assert len({report[f"val/{name}"] for report in reports}) == 1
-    assert reports[0]["val/nll"] == -reports[0]["val/evidence"]
+    assert reports[0]["val/short_run_nll"] == -reports[0]["val/short_run_evidence"]
     assert len({report["val/loss"] for report in reports}) == 3
 
 

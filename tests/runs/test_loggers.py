@@ -69,6 +69,32 @@ def test_resuming_keeps_the_rows_before_and_drops_those_computed_again(tmp_path)
     assert table(tmp_path) == [*ROWS[:3], {"step": 2, "epoch": 1, "b": 4.0}, {"step": 3, "epoch": 1, "d": 5.0}]
 
 
+def test_a_run_of_version_0_1_0_goes_on_in_the_same_columns(tmp_path):
+    """Its short-run values take their present names before new ones follow, so that no metric has two columns."""
+    old = [
+        {"step": 0, "train/nll": 3.0},
+        {"step": 0, "val/evidence": -2.0, "val/nll": 2.0},
+        {"step": 1, "val/nll": 9.0},
+    ]
+    write(MetricsCSV(tmp_path), old)
+    resumed = MetricsCSV(tmp_path, resume_step=1)
+    now = [{"step": 0, "train/nll": 3.0}, {"step": 0, "val/short_run_evidence": -2.0, "val/short_run_nll": 2.0}]
+    assert table(tmp_path) == now
+    more = [{"step": 1, "a": 5.0}, {"step": 1, "val/short_run_evidence": -1.0, "val/short_run_nll": 1.0}]
+    write(resumed, more)
+    assert table(tmp_path) == now + more
+    columns = ["step", "epoch", "a", "train/nll", "val/short_run_evidence", "val/short_run_nll"]
+    assert list(pd.read_csv(tmp_path / "metrics.csv").columns) == columns
+
+
+def test_a_newer_runs_evidence_keeps_its_name(tmp_path):
+    """Also when it was logged first: it is read again when columns appear, and when the run is resumed."""
+    rows = [{"step": 0, "val/evidence": -1.0}, {"step": 0, "val/short_run_evidence": -2.0}]
+    write(MetricsCSV(tmp_path), rows)
+    MetricsCSV(tmp_path, resume_step=1)
+    assert table(tmp_path) == rows
+
+
 def test_resuming_without_a_file_starts_one(tmp_path):
     write(MetricsCSV(tmp_path / "new", resume_step=2), ROWS)
     assert table(tmp_path / "new") == ROWS

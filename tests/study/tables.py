@@ -93,7 +93,7 @@ def _numbers(cell: dict, epoch: int, rng: np.random.Generator) -> dict[str, floa
     )
     numbers = {"epoch": epoch, "updates": updates, "seconds": updates * each / 4e10 * (1 + 0.05 * rng.random())}
     numbers |= {"flops": updates * each, "train/loss": 20 / epoch + 0.1 * rng.random() + 3 * ti}
-    numbers |= {"val/nll": 30 + 100 / epoch + rng.random(), VARIANCES["across parameters"]: v}
+    numbers |= {"val/short_run_nll": 30 + 100 / epoch + rng.random(), VARIANCES["across parameters"]: v}
     for split, scale in (("", 1.0), ("test/", 1.1)):
         numbers[f"gradient_variance/{split}per_parameter/total/both"] = scale * v / 50
         numbers[f"gradient_variance/{split}per_parameter/normalised/both"] = scale * v / (v + 0.1)

@@ -44,9 +44,9 @@ class HParams(pl.Callback):
 
 
 def final_metrics(logged: Iterable[str]) -> list[str]:
-    """Metrics that the tab shows: loss, evidence, gradient variance by each definition, kernel distances at N = ∞."""
+    """The tab's metrics: loss, short-run evidence, gradient variance by each definition, kernel distances at N = ∞."""
     names = list(logged)
     held_out = [name.replace("/", "/test/", 1) for name in VARIANCES.values()]
     distances = [distance(names, "kernel", split) for split in ("train", "test")]
     measured = [*VARIANCES.values(), *held_out, *filter(None, distances)]
-    return ["train/loss", "val/loss", "val/evidence", *(name for name in measured if name in names)]
+    return ["train/loss", "val/loss", "val/short_run_evidence", *(name for name in measured if name in names)]

@@ -193,7 +193,7 @@ def table(results: list[dict[str, Any]]) -> str:
     """One line per checkpoint, and notes on the columns."""
     distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
     heads = ["checkpoint", *(f"{name} N=∞, all images" for name in distances)]
-    heads += ["reconstruction", "evidence", "left, right sum", "bits/dim"]
+    heads += ["reconstruction", "short-run evidence", "left, right sum", "short-run bits/dim"]
     gradients = any(_GRADIENT.format("total", "both") in row for row in results)
     lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
     for row in results:
@@ -201,18 +201,19 @@ def table(results: list[dict[str, Any]]) -> str:
         for name in distances:
             known = f"{name}_inf" in row
             cells.append(f"{plus_minus(row[f'{name}_inf'], row[f'{name}_inf_se'])}, {row[name]:.4g}" if known else "")
-        cells += [f"{row['reconstruction_error']:.4f}", f"{row['evidence']:.2f} ± {row['evidence_se']:.2f}"]
-        cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['bits_per_dimension']:.3f}"]
+        cells += [f"{row['reconstruction_error']:.4f}"]
+        cells += [f"{row['short_run_evidence']:.2f} ± {row['short_run_evidence_se']:.2f}"]
+        cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['short_run_bits_per_dimension']:.3f}"]
         for network in _NETWORKS if gradients else ():
             cells.append(", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS))
         lines.append(cells)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    notes = dict.fromkeys(f"Evidence in nats per held-out image: {row['chains']}." for row in results)
+    notes = dict.fromkeys(f"Short-run evidence in nats per held-out image: {row['chains']}." for row in results)
     plain = ["± is one standard error over images."]
     plain += _noise(results, distances)
     plain += dict.fromkeys(
-        f"Reconstruction and evidence: {row['evidence_images']} of {row['held_out_images']} held-out images, "
+        f"Reconstruction and short-run evidence: {row['evidence_images']} of {row['held_out_images']} held-out images, "
         "dequantised for the evidence, noise of --seed; train.py validate and test: all, not dequantised, other noise."
         for row in results
     )

@@ -9,12 +9,13 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 
 from thermoebm.callbacks import Cost, EnergyAlarm, GenerationMetrics, GradientVariance, PosteriorAlarm
 from thermoebm.modules import LatentEBM
+from thermoebm.runs.logged import now
 
 # What is logged under these names is listed once more here; tests/cli/test_monitors.py compares both lists. A name with
 # a stroke at its end stands for all that begin with it.
 _OF_LOSS = ("loss", "log_likelihood", "energy_posterior", "energy_prior")
 _OF_LADDER = ("nll", "left_sum", "right_sum")
-_HELD_OUT = (*_OF_LOSS, *_OF_LADDER, "evidence", "reconstruction_error")
+_HELD_OUT = (*_OF_LOSS, "short_run_evidence", "short_run_nll", "left_sum", "right_sum", "reconstruction_error")
 _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
     Cost: ("cost/",),
     EnergyAlarm: ("prior/energy_tilt", "prior/mean_square"),
@@ -118,5 +119,5 @@ def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
 
 
 def _nearest(name: str, logged: list[str]) -> str:
-    near = difflib.get_close_matches(name, logged, 1, cutoff=0)
+    near = [now(name)] if now(name) in logged else difflib.get_close_matches(name, logged, 1, cutoff=0)
     return f"the nearest name is {near[0]}{'...' * near[0].endswith('/')}" if near else "so far nothing is logged"

@@ -170,8 +170,8 @@ class LatentEBM(Sampling):
         scalars = {
             "loss": output.loss.detach(),
             **output.diagnostics,
-            "evidence": log_evidence,
-            "nll": -log_evidence,
+            "short_run_evidence": log_evidence,
+            "short_run_nll": -log_evidence,
             "left_sum": left,
             "right_sum": right,
             "reconstruction_error": (x - reconstruction).square().mean(),

@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "checkpoints": "check_density continues load_checkpoint load_data load_model read_checkpoint",
         "directories": "check_writable claim run_of write_samples",
         "loggers": "MetricsCSV",
-        "logged": "VARIANCES distance",
+        "logged": "VARIANCES distance renamed",
     },
 )

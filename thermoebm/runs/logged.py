@@ -1,7 +1,7 @@
-"""Names of the logged metrics that a study analyses, shared by its tables and TensorBoard."""
+"""Names of the logged metrics that a study analyses, shared by its tables and TensorBoard, and their older names."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 #: Definition of the gradient variance -> its logged name. (The first is the report's; see thermoebm/gradients.)
 VARIANCES = {
@@ -13,11 +13,14 @@ VARIANCES = {
 #: The group of charts that TensorBoard opens on: it sorts by name, capitals first.
 OVERVIEW = "Overview"
 _DISTANCES = "fidelity/(train|test)/(KID|KD|FID|FD).*_inf"
-_MATTERS = "|".join(["(train|val)/loss", "val/evidence", _DISTANCES, *VARIANCES.values()])
+_MATTERS = "|".join(["(train|val)/loss", "val/short_run_evidence", _DISTANCES, *VARIANCES.values()])
+
+#: Held-out measures of short chains, which version 0.1.0 logged without saying so.
+_SHORT_RUN = ("evidence", "evidence_se", "nll", "bits_per_dimension")
 
 
 def matters(name: str) -> bool:
-    """Whether a metric belongs to the overview: loss, evidence, distances at N = ∞, gradient variance."""
+    """Whether a metric belongs to the overview: loss, short-run evidence, distances at N = ∞, gradient variance."""
     return re.fullmatch(_MATTERS, name) is not None
 
 
@@ -38,3 +41,28 @@ def distance(names: Collection[str], kind: str, split: str = "test") -> str | No
             if metric != name and metric.endswith("_inf") and metric.removesuffix("_inf").split("[")[0] == stem:
                 return name
     return None
+
+
+def now(name: str) -> str:
+    """What a held-out metric is called now, by its name in version 0.1.0; other names are returned as they are.
+
+    ``val/nll`` is ``val/short_run_nll``; ``train/nll`` is the objective's own estimate and keeps its name.
+    """
+    stage, _, measure = name.rpartition("/")
+    return f"{stage}/short_run_{measure}" if stage in ("val", "test") and measure in _SHORT_RUN else name
+
+
+def renamed(names: Iterable[str]) -> dict[str, str]:
+    """The names in a table or row of version 0.1.0 that have changed, and what they are called now.
+
+    Empty for a newer one, where ``evidence`` is no short-run measure: it has a short-run name, or says by which
+    ``evidence_method`` its evidence was measured.
+
+    Args:
+        names: All columns of the table, those of an evaluation beginning with ``test/``.
+    """
+    names = list(names)
+    measures = [name.rpartition("/")[2] for name in names]
+    if any(measure.startswith("short_run_") or measure == "evidence_method" for measure in measures):
+        return {}
+    return {name: now(name) for name in names if now(name) != name}

@@ -9,7 +9,7 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from thermoebm.runs.logged import OVERVIEW, matters
+from thermoebm.runs.logged import OVERVIEW, matters, renamed
 from thermoebm.runtime.files import replacing
 
 
@@ -31,7 +31,7 @@ class MetricsCSV(Logger):
     Args:
         directory: Folder of the file.
         resume_step: Global step at which a resumed run continues; rows from this step on are dropped, since they are
-            computed again. None: the directory has no file yet.
+            computed again. None: the directory has no file yet. Columns of version 0.1.0 take their present names.
     """
 
     def __init__(self, directory: str | os.PathLike[str], resume_step: int | None = None) -> None:
@@ -84,6 +84,7 @@ class MetricsCSV(Logger):
     def _drop_after(self, step: int) -> None:
         if self.path.is_file():
             table = self._read()
+            table = table.rename(columns=renamed(table.columns))
             self._columns = list(table.columns)
             self._replace(table[table["step"].astype(int) < step])
 

@@ -21,7 +21,8 @@ from thermoebm.study.planning.columns import IDENTITY
 
 
 def test_a_row_for_each_epoch_and_one_for_the_run(tmp_path, capsys):
-    evaluated(make(tmp_path, "aa"), **{"KD[classifier:digits]_inf": 0.5, "evidence": None, "evidence_images": 297})
+    row = {"KD[classifier:digits]_inf": 0.5, "short_run_evidence": None, "evidence_images": 297}
+    evaluated(make(tmp_path, "aa"), **row)
     results, final = collect(tmp_path)
     assert capsys.readouterr().out == ""
     assert list(results.columns[: len(IDENTITY) + 4]) == [*IDENTITY, "epoch", "updates", "seconds", "flops"]
@@ -41,7 +42,7 @@ def test_a_row_for_each_epoch_and_one_for_the_run(tmp_path, capsys):
     expected |= {"commit": "c0ffee", "python": "3.10", "thermoebm": "0.1", "attempts": 2, "folder": "runs/aa/0"}
     expected |= {"train/loss": 5.5, NETWORK: 4, "test/KD[classifier:digits]_inf": 0.5, "test/evidence_images": 297}
     assert {name: value for name, value in run.items() if name in expected} == expected
-    assert "test/evidence" not in final or math.isnan(run["test/evidence"])
+    assert "test/short_run_evidence" not in final or math.isnan(run["test/short_run_evidence"])
     for table, again in zip((results, final), read_tables(tmp_path), strict=True):
         pd.testing.assert_frame_equal(table, again)
 

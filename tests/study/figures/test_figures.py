@@ -177,7 +177,7 @@ def curve_of(axes, label: str) -> np.ndarray:
     ("draw", "column", "label"),
     [
         (curves.loss, "train/loss", "training loss\n(each objective's own)"),
-        (curves.loss, "val/nll", "-log evidence, held out\n(nats per image)"),
+        (curves.loss, "val/short_run_nll", "short-run -log evidence\n(nats, held-out images)"),
         (curves.variance, ACROSS, "gradient variance,\nacross parameters"),
         (
             curves.variance,

@@ -101,7 +101,7 @@ LOST = {
         "variance",
     ),
     "costs": (lambda name: name in ("seconds", "flops"), {"14", "15"}, "no run has its seconds"),
-    "losses": (lambda name: name in ("train/loss", "val/nll"), {"09"}, "no loss was logged"),
+    "losses": (lambda name: name in ("train/loss", "val/short_run_nll"), {"09"}, "no loss was logged"),
     "folders": (lambda name: name == "folder", {"07"}, "no run has samples"),
 }
 

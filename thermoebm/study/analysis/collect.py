@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from thermoebm.runs.logged import renamed
 from thermoebm.runtime.files import write_text
 from thermoebm.study.analysis import run_directory
 from thermoebm.study.analysis.run_directory import Run
@@ -123,7 +124,7 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Reads one of a study's tables.
+    """Reads one of a study's tables; columns of version 0.1.0 get their present names.
 
     Raises:
         ValueError: If the file does not exist, cannot be read or is no table of a study.
@@ -136,7 +137,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} cannot be read ({error}); collect again.") from error
     if missing := [name for name in IDENTITY if name not in table]:
         raise ValueError(f"{path} has no column {missing[0]}; collect again.")
-    return table
+    return table.rename(columns=renamed(table.columns))
 
 
 def at_equal(results: pd.DataFrame, cost: str, budget: float | None = None) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from thermoebm.runs.logged import renamed
 from thermoebm.runs.settings import at, settings
 from thermoebm.study.planning.columns import IDENTITY
 from thermoebm.study.running import folder
@@ -107,6 +108,7 @@ def _epochs(path: Path, told: list[str]) -> tuple[pd.DataFrame, frozenset[str]]:
         return _no_epochs(), frozenset()
     try:
         text = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
+        text = text.rename(columns=renamed(text.columns))
         table = text.apply(pd.to_numeric, errors="coerce").astype(float)
         logged, spoilt = text.ne(""), text.isin(["nan", "NaN"])
         damaged = [str(name) for name in table if (table[name].isna() & logged[name] & ~spoilt[name]).any()]
@@ -157,4 +159,6 @@ def _test(path: Path, told: list[str]) -> dict[str, float]:
         told.append(f"{path} has not one row of results: the run has no test metrics; evaluate it again.")
         return {}
     numbers = {name: float(v) for name, v in rows[0].items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {f"test/{name}": value for name, value in numbers.items() if not _OF_A_TENSOR.match(name)}
+    test = {f"test/{name}": value for name, value in numbers.items() if not _OF_A_TENSOR.match(name)}
+    present = renamed(f"test/{name}" for name in rows[0])  # of all names: that of the method is no number
+    return {present.get(name, name): value for name, value in test.items()}

@@ -31,10 +31,10 @@ class Row(NamedTuple):
 
 
 def loss(study: Study) -> Figure:
-    """The objective on training images, and -log p on held-out images, by which all models are compared."""
+    """The objective on training images, and short-run -log evidence on held-out images, which all models share."""
     wanted = [
         Row("updates", "train/loss", (UPDATES, "training loss\n(each objective's own)"), shared=False),
-        Row("updates", "val/nll", (UPDATES, "-log evidence, held out\n(nats per image)")),
+        Row("updates", "val/short_run_nll", (UPDATES, "short-run -log evidence\n(nats, held-out images)")),
     ]
     note = "Training losses of different objectives are not comparable, nor normalised here."
     return _grid(study, wanted, "no loss was logged", note)

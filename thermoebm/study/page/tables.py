@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from thermoebm.runs.logged import VARIANCES, distance
+from thermoebm.runs.logged import VARIANCES, distance, renamed
 from thermoebm.study.planning.columns import WORDS
 
 #: The CSS class of a run's state or a verdict: good, bad or (all others) open.
@@ -48,12 +48,12 @@ class Cell:
 
 
 def read(path: Path, needed: set[str]) -> pd.DataFrame | None:
-    """A table with all values as text, missing ones empty; None if there is no file or it lacks a needed column."""
+    """A table as text, missing values empty, columns by present names; None: no file, or it lacks a needed column."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):  # no file; empty, truncated or not text (pandas' errors are ValueErrors)
         return None
-    return table if needed <= {*table} else None
+    return table.rename(columns=renamed(table.columns)) if needed <= {*table} else None
 
 
 def distances(table: pd.DataFrame) -> dict[str, str]:
