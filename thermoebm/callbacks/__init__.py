@@ -1,9 +1,10 @@
-"""Callbacks that monitor training: pictures, alarms, gradient variance, distances to real images, cost and progress.
+"""Callbacks that monitor training: pictures, alarms, chains, gradient variance, distances to images, cost and progress.
 
 Training is bitwise identical with and without them.
 """
 
 from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.chain_diagnostics import ChainDiagnostics
 from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
@@ -15,6 +16,7 @@ from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
+    "ChainDiagnostics",
     "Cost",
     "EnergyAlarm",
     "GenerationMetrics",

@@ -4,8 +4,33 @@ A kernel is a pure function of state and noise; only the loop handles compilatio
 differentiation, and only the recorder CUDA graphs.
 """
 
-from thermoebm.samplers.base import Kernel, compilations, run
+from thermoebm.samplers.base import Kernel, check_differentiable, compilations, run
+from thermoebm.samplers.diagnostics import (
+    autocorrelation,
+    effective_sample_size,
+    pooled_autocorrelation,
+    split_rhat,
+)
+from thermoebm.samplers.exchange import ReplicaExchange
+from thermoebm.samplers.mala import MALA, StepSizes
+from thermoebm.samplers.pilot import Pilot, run_pilot
 from thermoebm.samplers.recorded import Recorder
 from thermoebm.samplers.ula import ULA
 
-__all__ = ["ULA", "Kernel", "Recorder", "compilations", "run"]
+__all__ = [
+    "MALA",
+    "ULA",
+    "Kernel",
+    "Pilot",
+    "Recorder",
+    "ReplicaExchange",
+    "StepSizes",
+    "autocorrelation",
+    "check_differentiable",
+    "compilations",
+    "effective_sample_size",
+    "pooled_autocorrelation",
+    "run",
+    "run_pilot",
+    "split_rhat",
+]

@@ -186,7 +186,7 @@ class _CompiledSteps:
         if shape in self.shapes:
             return self._run(kernel, density, state, noise)
         self.shapes.add(shape)
-        latents = "x".join(map(str, noise.shape[1:]))
+        latents = "x".join(map(str, state.z.shape))
         say(
             f"Compiling {len(noise)} {type(kernel).__name__} step{'s'[: len(noise) > 1]} on the "
             f"{type(density).__name__} for {latents}: about ten seconds, fewer where torch's cache has them."
