@@ -14,9 +14,11 @@ from thermoebm.data import names
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import Objective
 from thermoebm.samplers import Kernel
+from thermoebm.schedules import Schedule
 
 #: Everything that a config can name.
 PATHS = [
+    "thermoebm.callbacks.ChainDiagnostics",
     "thermoebm.callbacks.Cost",
     "thermoebm.callbacks.EnergyAlarm",
     "thermoebm.callbacks.GenerationMetrics",
@@ -43,9 +45,16 @@ PATHS = [
     "thermoebm.networks.EnergyMLP",
     "thermoebm.objectives.MaximumLikelihood",
     "thermoebm.objectives.ThermodynamicIntegration",
+    "thermoebm.samplers.MALA",
+    "thermoebm.samplers.ReplicaExchange",
     "thermoebm.samplers.ULA",
+    "thermoebm.schedules.Adaptive",
+    "thermoebm.schedules.Geometric",
+    "thermoebm.schedules.PowerLaw",
+    "thermoebm.schedules.Sigmoidal",
+    "thermoebm.schedules.Temperatures",
 ]
-_KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, Energy, Generator, Objective, Kernel)
+_KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, Energy, Generator, Objective, Kernel, Schedule)
 
 
 def ours(member):

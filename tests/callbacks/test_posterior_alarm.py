@@ -94,7 +94,7 @@ def test_what_is_logged_is_the_movement_and_the_curvature(small_model):
     assert logged[MOVEMENT] == pytest.approx((1 - a) ** 2 + (1 - a**2) / (1 - 0.05), rel=0.044)
 
 
-@pytest.mark.parametrize("chain_start", ["reference", "prior_chain"])
+@pytest.mark.parametrize("chain_start", ["reference", "prior_chain", "persistent"])
 def test_movement_is_measured_from_where_the_chains_start(small_model, chain_start):
     """With a vanishing step it is zero, wherever that is. The step to try is σ0²/(2K)."""
     model = small_model(chain_start=chain_start, posterior_sampler=ULA(1e-12, 4))

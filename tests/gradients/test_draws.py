@@ -1,5 +1,7 @@
 """Gradients drawn from a loss: their law on known ones, and what they leave behind."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,34 @@ def test_nothing_is_left_behind_in_the_model():
     assert model.calls == 0
     assert model.training
     assert model.energy.training
+
+
+class Numbered(NamedTuple):
+    images: Tensor
+    numbers: Tensor
+
+
+class WithNumbers(Images):
+    """Batches are tuples of images and their positions."""
+
+    def __getitems__(self, indices: list[int]) -> Numbered:
+        return Numbered(super().__getitems__(indices), torch.tensor(indices))
+
+
+def test_the_loss_gets_what_the_loader_yields():
+    """A named tuple, whose images are those of its numbers, and with which gradients are the same."""
+    model, seen = Known(), []
+
+    def loss(batch: Numbered, rng: torch.Generator) -> Tensor:
+        seen.append(batch)
+        return model.loss(batch.images, rng)
+
+    numbered = DataLoader(WithNumbers(IMAGES), 12, collate_fn=lambda batch: batch)
+    noise, order = (randomness.stream("cpu", 0, part) for part in ("a", "a order"))
+    report = measure(loss, model, numbered, noise, order, Design(4, 2, 2)).report()
+    assert report["both"] == Known().measured(Design(4, 2, 2)).report()["both"]
+    assert all(type(batch) is Numbered for batch in seen)
+    assert all(torch.equal(batch.images, Images(IMAGES).__getitems__(batch.numbers.tolist())) for batch in seen)
 
 
 def test_batches_that_cannot_be_drawn_are_refused():

@@ -34,16 +34,16 @@ class IntegrandPlot(PictureCallback):
         x = held_out(trainer, model, self.count)
         with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains are used
             temperatures, expected = model.ladder(x, schedule, model.stream("integrand"))
-        return figure_image(integrand_figure(temperatures.cpu(), expected.mean(-1).cpu(), schedule.power))
+        return figure_image(integrand_figure(temperatures.cpu(), expected.mean(-1).cpu(), schedule.describe()))
 
 
-def integrand_figure(temperatures: Tensor, expected: Tensor, power: float) -> Figure:
+def integrand_figure(temperatures: Tensor, expected: Tensor, schedule: str) -> Figure:
     """Draws the integrand, against t and against the rungs: with a large p most temperatures are nearly 0.
 
     Args:
         temperatures: (T,).
         expected: E_t[log p_β(x|z)] (T,), in nats.
-        power: p of the schedule, for the title.
+        schedule: The schedule in a few words, for the title.
     """
     t, mean = temperatures.double(), expected.double()
     left, right = evidence.bracket(t, mean)
@@ -64,7 +64,7 @@ def integrand_figure(temperatures: Tensor, expected: Tensor, power: float) -> Fi
     against_i.set(xlabel="rung i of the ladder")
     against_i.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(
-        f"Integrand, p = {power:g}: trapezium {float(evidence.trapezium(t, mean)):.1f} nats\n"
+        f"Integrand, {schedule}: trapezium {float(evidence.trapezium(t, mean)):.1f} nats\n"
         f"left sum {float(left):.1f}, right sum {float(right):.1f} (short chains)",
         fontsize=10,
     )

@@ -22,7 +22,9 @@ class PosteriorAlarm(pl.Callback):
     ``posterior/step_times_curvature`` = s λ, with the largest eigenvalue λ of -∇² log p_1(z_K|x) (a step multiplies
     deviations along its eigenvector by 1 - s λ: unstable from 2), and
     ``posterior/movement`` = |z_K - z_0|²/(d σ0²) (healthy about 1; 2 K s/σ0² if the chains only diffuse).
-    Both are means over images. It also warns if a validation found
+    Both are means over images. Persistent chains are judged from π0 too: the limits are for chains that have their way
+    before them, and those that have arrived move no further than the posterior is wide. It also warns if a validation
+    found
 
     - ``val/left_sum`` above ``val/right_sum`` by more than the noise, three standard errors over a batch of images.
       This is impossible for exact samples, since E_t[log p_β(x|z)] never falls with t;
@@ -161,7 +163,10 @@ def largest_curvature(density: Density, z: Tensor, rng: torch.Generator, product
 
 
 def _chains(model: LatentEBM, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Starts and ends (B, d) of the chains at t = 1 of images (B, C, H, W), with the same noise every time."""
+    """Starts and ends (B, d) of the chains at t = 1 of images (B, C, H, W), with the same noise every time.
+
+    Outside a visit to them, persistent chains start as those of ``reference`` do.
+    """
     z_prior = None
     if model.chain_start == "prior_chain":
         start = z_prior = model.sample_prior(len(x), model.stream("posterior alarm", 1))

@@ -1,6 +1,7 @@
 """Parses and saves the config of a run."""
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import yaml
+from jsonargparse import set_dumper
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from thermoebm.cli import given
@@ -26,14 +28,37 @@ _UNKNOWN = re.compile(
 )
 
 
+def short(config: Any) -> Any:
+    """A config whose power laws have no class path: ``{num_temperatures: 10, power: 6.0}``.
+
+    They had none when there was no other schedule: configs, checkpoints and the hashes of studies are written so still.
+    jsonargparse reads it as the class of the field's default; it cannot write it, nor take a type ``PowerLaw |
+    Schedule``, for which every other class than the default's is an error (seen in 4.39 to 4.53).
+    """
+    if isinstance(config, dict):
+        if config.get("class_path") == "thermoebm.schedules.PowerLaw":
+            return config.get("init_args", {})
+        return {name: short(value) for name, value in config.items()}
+    return [short(value) for value in config] if isinstance(config, list) else config
+
+
 class ConfigParser(LightningArgumentParser):
     """Reports errors in one sentence, without the usage text of a hundred options.
 
     Attributes:
         given: The arguments of the program.
+        depth: Number of dumps that are under way: an object in the config is dumped by a parser of its own.
     """
 
     given: ClassVar[Sequence[str]] = ()
+    depth: ClassVar[int] = 0
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        ConfigParser.depth += 1
+        try:
+            return str(super().dump(*args, **kwargs))
+        finally:
+            ConfigParser.depth -= 1
 
     def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
         arguments = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
@@ -85,6 +110,16 @@ class ConfigParser(LightningArgumentParser):
         near = difflib.get_close_matches(name, known, 1)
         nearest = f"did you mean {place.path.removesuffix(name)}{near[0]}?" if near else _LISTED
         return f"there is no field {place.path}{where}; {nearest}"
+
+
+def _whole_short(config: Any) -> Any:
+    """The config of a program in its short form; an object's as it is, which is compared with its defaults."""
+    return short(config) if ConfigParser.depth == 1 else config
+
+
+# As jsonargparse itself writes these.
+set_dumper("yaml", lambda config: yaml.safe_dump(_whole_short(config), allow_unicode=True, sort_keys=False))
+set_dumper("json", lambda config: json.dumps(_whole_short(config), separators=(",", ":"), ensure_ascii=False))
 
 
 def _with_all_above(field: str) -> list[str]:

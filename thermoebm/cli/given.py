@@ -61,12 +61,14 @@ def fault(arguments: Sequence[str]) -> str | None:
 def places(arguments: Sequence[str], name: str, fields: Collection[str]) -> list[Place]:
     """Where a field was given that the parser of a nested object, which has these fields, knows by a part of its name.
 
-    Of several that end in this name, they are those beside most fields of that object; the last one given comes first.
+    Of several that end in this name, they are those of the whole name that somewhere is beside most fields of that
+    object; the last one given comes first.
     """
     found = [place for place in _places(arguments) if f".{place.path}".endswith(f".{name}")]
     found = [place for place in found if place.path == name] or found
     most = max((len(place.beside & {*fields}) for place in found if place.path != name), default=0)
-    return [place for place in reversed(found) if place.path == name or len(place.beside & {*fields}) == most]
+    paths = {place.path for place in found if place.path == name or len(place.beside & {*fields}) == most}
+    return [place for place in reversed(found) if place.path in paths]
 
 
 def _places(arguments: Sequence[str]) -> Iterator[Place]:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from thermoebm.callbacks import Cost, EnergyAlarm, GenerationMetrics, GradientVariance, PosteriorAlarm
+from thermoebm.callbacks import ChainDiagnostics, Cost, EnergyAlarm, GenerationMetrics, GradientVariance, PosteriorAlarm
 from thermoebm.modules import LatentEBM
 from thermoebm.runs.logged import now
+from thermoebm.samplers import ULA
 
 # What is logged under these names is listed once more here; tests/cli/test_monitors.py compares both lists. A name with
 # a stroke at its end stands for all that begin with it.
@@ -17,6 +18,7 @@ _OF_LOSS = ("loss", "log_likelihood", "energy_posterior", "energy_prior")
 _OF_LADDER = ("nll", "left_sum", "right_sum")
 _HELD_OUT = (*_OF_LOSS, "short_run_evidence", "short_run_nll", "left_sum", "right_sum", "reconstruction_error")
 _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
+    ChainDiagnostics: ("chains/",),
     Cost: ("cost/",),
     EnergyAlarm: ("prior/energy_tilt", "prior/mean_square"),
     PosteriorAlarm: ("posterior/step_times_curvature", "posterior/movement"),
@@ -98,6 +100,8 @@ def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
     """The names that a run logs, and for what it could log, by how a name begins, what turns it on."""
     ladder = _OF_LADDER if model.objective.whole_ladder(0) else ()
     logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder)]
+    if any(not isinstance(kernel, ULA) for kernel in (model.prior_sampler, model.posterior_sampler)):
+        logged.append("train/chains/")
     off = {}
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     if not trainer.limit_val_batches:

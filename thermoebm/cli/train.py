@@ -27,7 +27,7 @@ from thermoebm.callbacks import (
 )
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
-from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, whole_numbers_first
+from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, short, whole_numbers_first
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
@@ -97,7 +97,7 @@ class CLI(LightningCLI):
             fail(f"threads is {threads}; give auto or a number of at least 1.")
         try:
             given = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
-            given.variant = overlays.variant(given.config or [], given.variant, given.as_dict())
+            given.variant = overlays.variant(given.config or [], given.variant, short(given.as_dict()))
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))
@@ -165,7 +165,7 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
         objective = self.model.objective
-        notes = f" ({', '.join(objective.notes())})" if objective.notes() else ""
+        notes = f" ({', '.join(self.model.notes())})" if self.model.notes() else ""
         say(
             f"{type(objective).__name__}{notes} on {len(self.datamodule.train_images)} images; generator "
             f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "

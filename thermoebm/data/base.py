@@ -9,9 +9,10 @@ import lightning.pytorch as pl
 import PIL
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from thermoebm.data.batches import Images, Order, Shuffle, as_is
+from thermoebm.data.batches import Images, Keyed, Order, Shuffle, as_is
+from thermoebm.modules.persistent import Batch
 from thermoebm.runtime import cache
 from thermoebm.runtime.files import from_text
 
@@ -201,11 +202,12 @@ class ImageDataModule(pl.LightningDataModule):
                 f"processes, and one batch takes {self.batch_size}; take fewer processes or a smaller batch_size."
             )
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[Any]:
         order = self._order(self.train_images, self.shuffle)
         self.check_shares(order.num_replicas)
         images = Images(self._placed(self.train_images), order if self.augment == "flip" else None)
-        return self._loader(images, order, drop_last=True)
+        model = getattr(self.trainer, "lightning_module", None)  # asked here: loaders may be made before its set-up
+        return self._loader(Keyed(images) if getattr(model, "keyed", False) else images, order, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         return self._loader(Images(self._placed(self.held_out_images)), self._order(self.held_out_images, "never"))
@@ -213,6 +215,13 @@ class ImageDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Tensor]:
         """The held-out images again: there is no third split."""
         return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Gives the keys of a batch to the model, for this step, and its images to everything that sees the batch."""
+        if not isinstance(batch, Batch):
+            return batch
+        self.trainer.lightning_module.keys = batch.keys  # type: ignore[union-attr]
+        return batch.images
 
     def _order(self, images: Tensor, shuffle: Shuffle) -> Order:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -229,8 +238,8 @@ class ImageDataModule(pl.LightningDataModule):
             self._on_device[key] = images.to(device)
         return self._on_device[key]
 
-    def _loader(self, images: Images, order: Order, drop_last: bool = False) -> DataLoader[Tensor]:
-        return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)  # type: ignore[arg-type]
+    def _loader(self, images: Dataset[Any], order: Order, drop_last: bool = False) -> DataLoader[Any]:
+        return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)
 
 
 def _apart(split: Split) -> tuple[Tensor | None, ...]:

@@ -1,13 +1,14 @@
 """Batches of images in memory: pixel scaling, and an order that is reproducible on resuming."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from thermoebm.runtime import randomness
+from thermoebm.modules.persistent import Batch
+from thermoebm.runtime import cache, randomness
 
 Shuffle = Literal["each_epoch", "once", "never"]
 
@@ -75,10 +76,15 @@ class Images(Dataset[Tensor]):
         positions, device = torch.tensor(indices), self.images.device
         batch = self.images[positions.to(device, non_blocking=True)]  # a list would make the host wait for the device
         if self.mirror is not None:
-            mirrored = self._mirrored(self.mirror.seed, self.mirror.epoch)[positions]
-            mirrored = mirrored.view(-1, 1, 1, 1).to(device, non_blocking=True)
+            mirrored = self.mirrored(positions).view(-1, 1, 1, 1).to(device, non_blocking=True)
             batch = torch.where(mirrored, batch.flip(-1), batch)
         return batch.float() / 127.5 - 1
+
+    def mirrored(self, positions: Tensor) -> Tensor:
+        """Which of these images (B,) are mirrored in this epoch."""
+        if self.mirror is None:
+            return torch.zeros_like(positions, dtype=torch.bool)
+        return self._mirrored(self.mirror.seed, self.mirror.epoch)[positions]
 
     def _mirrored(self, seed: int, epoch: int) -> Tensor:
         """Which of the N images are mirrored in this epoch, drawn once for all of its batches."""
@@ -88,6 +94,37 @@ class Images(Dataset[Tensor]):
         return self._coins[1]
 
 
-def as_is(batch: Tensor) -> Tensor:
-    """No collation: :meth:`Images.__getitems__` has made the batch."""
+class Keyed(Dataset[Batch]):
+    """The same images with keys: an image's position i; with mirroring 2 i, and 2 i + 1 for its mirror image.
+
+    Args:
+        images: The images.
+
+    Attributes:
+        num_keys: Number of different keys.
+    """
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self._each = 1 if images.mirror is None else 2
+        self.num_keys = self._each * len(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(*(part[0] for part in self.__getitems__([index])))
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        positions = torch.tensor(indices)
+        keys = self._each * positions + self.images.mirrored(positions)
+        return Batch(self.images.__getitems__(indices), keys.to(self.images.images.device, non_blocking=True))
+
+    def identity(self) -> str:
+        """A text that other images, another order of them or other keys do not have."""
+        return f"images {cache.digest(self.images.images)} with {self.num_keys} keys"
+
+
+def as_is(batch: Any) -> Any:
+    """No collation: ``__getitems__`` of the data set has made the batch."""
     return batch

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -12,8 +13,8 @@ from torch.utils.data import DataLoader
 from thermoebm.gradients.statistics import Decomposition, Design
 from thermoebm.runtime.progress import bar
 
-#: Maps a batch of images (B, C, H, W), and a stream for all of its noise, to a scalar loss.
-Loss = Callable[[Tensor, torch.Generator], Tensor]
+#: Maps what a loader yields, images (B, C, H, W) or tuples with them, and a stream for all of its noise, to a scalar.
+Loss = Callable[[Any, torch.Generator], Tensor]
 
 
 def measure(
@@ -65,7 +66,7 @@ def measure(
     with isolate_rng(include_cuda=noise.device.type == "cuda"), draws as progress:
         torch.manual_seed(noise.initial_seed())  # for layers like dropout, which draw from torch's own generator
         for x in _batches(loader, design.num_batches, order.initial_seed()):
-            x = x.to(noise.device)
+            x = move_data_to_device(x, noise.device)
             for _ in range(design.repetitions):
                 gradient = draw_gradient(loss, module, x, noise, context)
                 if observe is not None:
@@ -78,7 +79,7 @@ def measure(
 def draw_gradient(
     loss: Loss,
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     noise: torch.Generator,
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
@@ -86,7 +87,7 @@ def draw_gradient(
 
     Args:
         loss, module, noise, context: As in :func:`measure`.
-        x: A batch of images (B, C, H, W).
+        x: A batch, on the module's device.
 
     Returns:
         The gradient of each tensor of :func:`trainable`, in its order and shape.
@@ -112,7 +113,7 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def _batches(loader: DataLoader[Any], count: int, seed: int) -> Iterator[Tensor]:
+def _batches(loader: DataLoader[Any], count: int, seed: int) -> Iterator[Any]:
     """Independent mini-batches of a loader's data set."""
     dataset: Any = loader.dataset
     size, available = loader.batch_size, len(dataset)

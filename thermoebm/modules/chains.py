@@ -1,7 +1,7 @@
 """Execution of a model's chains, as fast as the device allows; the results agree up to rounding."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -144,10 +144,26 @@ class Chains:
         if torch.is_inference_mode_enabled() and not inference_mode_has_gradients():
             with torch.inference_mode(False), torch.no_grad():
                 return self._run(chain, tuple(a.clone() for a in arguments), reads, differentiable)
-        if differentiable or not self._records(arguments[0].device):
+        if differentiable:
             return chain(*arguments)
-        recorded: Ends = self.recorder(chain, arguments, reads)
-        return recorded
+        ends: Ends = self.call(chain, arguments, reads)
+        return ends
+
+    def call(self, function: Callable[..., Any], arguments: Sequence[Tensor], reads: Sequence[Any]) -> Any:
+        """``function(*arguments)``, recorded where chains are: see :class:`thermoebm.samplers.Recorder`."""
+        records = self._records(arguments[0].device)
+        return self.recorder(function, arguments, reads) if records else function(*arguments)
+
+    def by_rung(self) -> dict[str, Tensor]:
+        """The rates as scalars by name; rungs are counted down from t = 1, since a ladder may lack its lower ones."""
+        named: dict[str, Tensor] = {}
+        for name, rates in self.rates.items():
+            if not rates.dim() or name.endswith(("not_finite", "round_trips")):
+                named[name] = rates.max()
+                continue
+            for below, rate in enumerate(reversed(rates.unbind())):
+                named[f"{name}/top" + f"-{below:02d}" * (below > 0)] = rate
+        return named
 
     def _note(self, which: str, chunks: list[dict[str, Tensor]]) -> None:
         for name in chunks[0]:

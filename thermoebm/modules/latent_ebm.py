@@ -4,18 +4,19 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thermoebm import evidence, optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
 from thermoebm.modules.fitting import Network, fitted
+from thermoebm.modules.persistent import Batch, PersistentChains, apart
 from thermoebm.modules.sampling import Sampling
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective
 from thermoebm.optim import DecayedAdam
-from thermoebm.samplers import ULA, Kernel
-from thermoebm.schedules import PowerLaw
+from thermoebm.samplers import ULA, Kernel, check_differentiable
+from thermoebm.schedules import PowerLaw, Schedule
 
 
 class LatentEBM(Sampling):
@@ -36,8 +37,10 @@ class LatentEBM(Sampling):
         likelihood_sigma: σl.
         likelihood_constant: Constant of the likelihood in the logged loss, and nowhere else: ``gaussian``, that of the
             density, or ``logsumexp``, that of the report's code.
-        chain_start: Posterior chains start at samples of π0 (``reference``, as in the report) or at the final states
-            of the batch's prior chains (``prior_chain``).
+        chain_start: Posterior chains start at samples of π0 (``reference``, as in the report), at the final states
+            of the batch's prior chains (``prior_chain``), or, as prior chains then do too, where the last visit to the
+            image ended (``persistent``, in training steps and draws of its gradient:
+            :class:`thermoebm.modules.persistent.PersistentChains`; whatever is measured otherwise starts at π0).
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
         temperature_chunk: Temperatures sampled side by side; ``auto``: see :class:`thermoebm.modules.chains.Chains`.
         compile: Compile the Langevin steps of training: ``on``, ``off``, ``graph`` (on CUDA) or ``auto`` (if it pays).
@@ -61,8 +64,8 @@ class LatentEBM(Sampling):
         prior_sigma: float = 1.0,
         likelihood_sigma: float = 0.3,
         likelihood_constant: Literal["gaussian", "logsumexp"] = "gaussian",
-        chain_start: Literal["reference", "prior_chain"] = "reference",
-        evidence_schedule: PowerLaw = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
+        chain_start: Literal["reference", "prior_chain", "persistent"] = "reference",
+        evidence_schedule: Schedule = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
         temperature_chunk: Literal["auto"] | int = "auto",
         compile: Literal["auto", "on", "graph", "off"] = "auto",
         pixel_noise: bool = False,
@@ -77,12 +80,19 @@ class LatentEBM(Sampling):
             )
         if temperature_chunk != "auto" and temperature_chunk < 1:
             raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be auto or at least 1.")
+        if isinstance(evidence_schedule, nn.Module):
+            raise ValueError(
+                f"LatentEBM: evidence_schedule is {evidence_schedule!r}, which training changes; give a fixed "
+                "one, such as a PowerLaw, so that epochs can be compared."
+            )
         self.automatic_optimization = False
         self.energy = energy
         self.generator = generator
         self.objective = objective or MaximumLikelihood()
+        self.objective_state = self.objective.state()
         self.prior_sampler = prior_sampler or ULA(step_size=0.16, num_steps=60)
         self.posterior_sampler = posterior_sampler or ULA(step_size=0.01, num_steps=20)
+        self._check_samplers()
         self.optimizer_settings = ((energy, energy_optimizer), (generator, generator_optimizer))
         self.decay_interval = decay_interval
         self.chain_start = chain_start
@@ -94,6 +104,22 @@ class LatentEBM(Sampling):
         self.likelihood = GaussianLikelihood(generator, likelihood_sigma, likelihood_constant)
         densities, samplers = (self.prior, self.likelihood), (self.prior_sampler, self.posterior_sampler)
         self.chains = Chains(energy, generator, *densities, *samplers, temperature_chunk, compile)
+        self.persistent = PersistentChains()
+        self.keys: Tensor | None = None  # of the images of this training step, from an ImageDataModule
+
+    def _check_samplers(self) -> None:
+        if self.prior_sampler.whole_ladder:
+            raise ValueError("LatentEBM: prior_sampler exchanges temperatures, and the prior has one; give its kernel.")
+        if self.objective.differentiates_chains():
+            for kernel in (self.prior_sampler, self.posterior_sampler):
+                check_differentiable(kernel)
+
+    def notes(self) -> list[str]:
+        """What these settings mean, as far as a user may not expect it; each note in a few words."""
+        notes = self.objective.notes()
+        if self.posterior_sampler.whole_ladder and self.chain_start != "persistent":
+            notes.append("fresh chains are too short to exchange temperatures: take chain_start persistent")
+        return notes
 
     def check_images(self, image_shape: tuple[int, ...]) -> None:
         """Raises a ValueError if the generator makes images of another shape (C, H, W)."""
@@ -112,27 +138,45 @@ class LatentEBM(Sampling):
         optimizer, scheduler = optim.build(self.optimizer_settings, decays_per_epoch)
         return [optimizer], [scheduler]
 
-    def loss(self, x: Tensor, rng: torch.Generator, step: int | None = None) -> Tensor:
+    @property
+    def keyed(self) -> bool:
+        """Whether training batches need the keys of persistent chains; an ImageDataModule asks for it."""
+        return self.chain_start == "persistent"
+
+    def loss(self, batch: Tensor | Batch, rng: torch.Generator, step: int | None = None) -> Tensor:
         """The objective's loss on images (B, C, H, W), a scalar; all of its noise comes from the stream ``rng``.
 
         Given a step, it computes everything that this training step does, not only the parts that the gradient needs.
+        Persistent chains of a batch with keys go on from their last states, which stay as they are.
         """
-        return self.objective(self, x, rng, step=step).loss
+        images, keys = apart(batch)
+        with self.persistent.visiting(keys if self.keyed else None):
+            return self.objective(self, images, rng, step=step).loss
+
+    def on_train_start(self) -> None:
+        if self.keyed:
+            loaded = self.trainer.train_dataloader if self.trainer.datamodule else None  # type: ignore[attr-defined]
+            self.persistent.begin(getattr(loaded, "dataset", None), int(self.generator.latent_dim))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         self.chains.training_batch = self.chains.training_batch or len(batch)
         step = self.global_step
-        output = self.objective(self, batch, self.stream("training", step), step=step)
+        self.chains.rates.clear()
+        with self.persistent.visiting(self.keys if self.keyed else None, write=self.keyed):
+            output = self.objective(self, batch, self.stream("training", step), step=step)
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(output.loss)
         optimizer.step()
+        self.objective.after_step(output)
         self._decay_learning_rates("step")
         scalars = {"loss": output.loss.detach(), **output.diagnostics}
         self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
         # Mean over the epoch's steps that sampled a ladder; a value per step would be repeated at the others.
         for name, value in output.ladder.items():
             self.log(f"train/{name}", value, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
+        for name, value in self.chains.by_rung().items():
+            self.log(f"train/chains/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         self._decay_learning_rates("epoch")
@@ -146,6 +190,16 @@ class LatentEBM(Sampling):
     def teardown(self, stage: str) -> None:
         """Gives back the memory of recorded chains, which are of no use once the model has left its device."""
         self.chains.recorder.clear()
+        self.persistent.to("cpu")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.keyed:
+            checkpoint["persistent_chains"] = self.persistent.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the chains for a training that goes on; loading a model for anything else leaves them alone."""
+        if self.keyed:
+            self.persistent.restore(checkpoint.get("persistent_chains"))
 
     def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Generates as many images as the batch has entries; the entries themselves are not used."""

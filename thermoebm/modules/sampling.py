@@ -7,12 +7,13 @@ from torch import Tensor
 
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
+from thermoebm.modules.persistent import PersistentChains
 from thermoebm.modules.restoring import Restorable
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import randomness
 from thermoebm.runtime.cost import precision
 from thermoebm.samplers import Kernel
-from thermoebm.schedules import PowerLaw
+from thermoebm.schedules import Schedule
 
 
 class Sampling(Restorable):
@@ -24,9 +25,10 @@ class Sampling(Restorable):
     prior: TiltedPrior
     likelihood: GaussianLikelihood
     chains: Chains
+    persistent: PersistentChains
     prior_sampler: Kernel
     posterior_sampler: Kernel
-    chain_start: Literal["reference", "prior_chain"]
+    chain_start: Literal["reference", "prior_chain", "persistent"]
     pixel_noise: bool
     seed: int
 
@@ -39,10 +41,15 @@ class Sampling(Restorable):
         return self.reference.sigma * self._normal((*shape, self.generator.latent_dim), rng)
 
     def sample_prior(self, count: int, rng: torch.Generator, *, differentiable: bool = False) -> Tensor:
-        """Final states (count, d) of prior chains, each started at a sample of π0 (report, equation 11)."""
-        z = self.sample_reference((count,), rng)
-        noise = self._normal((self.prior_sampler.num_steps, *z.shape), rng)
-        return self.chains.run_prior(z, noise, differentiable=differentiable)
+        """Final states (count, d) of prior chains (report, equation 11).
+
+        Each starts at a sample of π0; in a visit to persistent chains, where the last one of its image ended.
+        """
+        z = self.persistent.starts("prior", self.sample_reference((count,), rng))
+        noise = self._noise(self.prior_sampler, z, rng)
+        end = self.chains.run_prior(z, noise, differentiable=differentiable)
+        self.persistent.leave("prior", end)
+        return end
 
     def sample_posterior(
         self,
@@ -55,9 +62,11 @@ class Sampling(Restorable):
     ) -> Tensor:
         """Final states of one chain for each temperature and image (report, equations 12 and 17).
 
+        They start as ``chain_start`` says; ``persistent`` ones are used in a visit only, and elsewhere start at π0.
+
         Args:
             x: Images (B, C, H, W).
-            temperatures: (T,). The same noise is used however they are chunked.
+            temperatures: (T,), ascending. The same noise is used however they are chunked.
             rng: Stream of the noise.
             z_prior: Final states (B, d) of prior chains, used under ``chain_start`` ``prior_chain``; None: sample them.
             differentiable: Record the graph of the chains.
@@ -69,11 +78,13 @@ class Sampling(Restorable):
             z_prior = self.sample_prior(len(x), rng) if z_prior is None else z_prior
             z = z_prior.expand(len(temperatures), *z_prior.shape)
         else:
-            z = self.sample_reference((len(temperatures), len(x)), rng)
-        noise = self._normal((self.posterior_sampler.num_steps, *z.shape), rng)
-        return self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
+            z = self.persistent.starts("posterior", self.sample_reference((len(temperatures), len(x)), rng))
+        noise = self._noise(self.posterior_sampler, z, rng)
+        end = self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
+        self.persistent.leave("posterior", end)
+        return end
 
-    def ladder(self, x: Tensor, schedule: PowerLaw, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def ladder(self, x: Tensor, schedule: Schedule, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Temperatures (T,), and log p_β(x|z) (T, B) in nats at the end of one chain per temperature and image."""
         temperatures = schedule.temperatures().to(x, non_blocking=True)
         with torch.no_grad():
@@ -93,6 +104,10 @@ class Sampling(Restorable):
         """Reconstructions of images (B, C, H, W), of the same shape: g_β at one posterior sample of each."""
         with torch.no_grad():
             return self.generator(self.sample_posterior(x, x.new_ones(1), rng)[0])
+
+    def _noise(self, kernel: Kernel, z: Tensor, rng: torch.Generator) -> Tensor:
+        """The noise (K, ..., n) of chains from z (..., d)."""
+        return self._normal((kernel.num_steps, *z.shape[:-1], kernel.noise_dim(z.shape[-1])), rng)
 
     def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=rng, device=rng.device, dtype=precision(self.energy))

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thermoebm.densities import GaussianLikelihood, TiltedPrior
 
@@ -35,11 +35,13 @@ class Output(NamedTuple):
         diagnostics: Detached scalars to log.
         ladder: Detached scalars that need the whole ladder, empty if this step did not sample it: ``nll``, the
             objective's own estimate of -log p_θ(x), and the ``left_sum`` and ``right_sum`` of the integral.
+        expected: E_t[log p_β(x|z)] (T,) of the whole ladder, detached; None: this step did not sample it.
     """
 
     loss: Tensor
     diagnostics: dict[str, Tensor]
     ladder: dict[str, Tensor]
+    expected: Tensor | None = None
 
 
 class Objective(ABC):
@@ -56,8 +58,20 @@ class Objective(ABC):
             step: Training step, for computations made at every n-th step only; None: compute only the loss.
         """
 
+    def state(self) -> nn.Module | None:
+        """What training changes besides the networks, for the model's checkpoints and devices; default: nothing."""
+        return None
+
+    def after_step(self, output: Output) -> None:
+        """Changes that state after a training step with this output; nothing else that computes the loss calls it."""
+        return None
+
     def whole_ladder(self, step: int | None) -> bool:
         """Whether this step samples the whole ladder, the only way in which steps may differ in cost; default: no."""
+        return False
+
+    def differentiates_chains(self) -> bool:
+        """Whether the gradient is taken through the chains' steps; default: no."""
         return False
 
     def without_gradient(self) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ import math
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thermoebm import evidence
 from thermoebm.objectives.base import Model, Objective, Output
 from thermoebm.objectives.gaussian_kl import GaussianKL
 from thermoebm.objectives.maximum_likelihood import contrast
-from thermoebm.schedules import PowerLaw
+from thermoebm.schedules import Adaptive, PowerLaw, Schedule
 
 Estimator = Literal["endpoints", "detached", "contrastive", "pathwise"]
 
@@ -39,7 +39,7 @@ class ThermodynamicIntegration(Objective):
 
     Args:
         estimator: The gradient estimator.
-        schedule: The temperatures.
+        schedule: The temperatures. Those of :class:`thermoebm.schedules.Adaptive` follow the model as it is trained.
         eta: Weight η of the KL terms. They affect the gradient of ``pathwise`` only; with the other estimators they
             change logged values only, as :meth:`notes` says.
         kl: How the KL terms are computed.
@@ -53,7 +53,7 @@ class ThermodynamicIntegration(Objective):
     def __init__(
         self,
         estimator: Estimator = "endpoints",
-        schedule: PowerLaw = PowerLaw(),  # noqa: B008  (frozen)
+        schedule: Schedule = PowerLaw(),  # noqa: B008  (frozen)
         eta: float = 0.0,
         kl: GaussianKL = GaussianKL(),  # noqa: B008  (frozen)
         evidence_every: int = 1,
@@ -73,8 +73,18 @@ class ThermodynamicIntegration(Objective):
         self.kl = kl
         self.evidence_every = evidence_every
 
+    def state(self) -> nn.Module | None:
+        return self.schedule if isinstance(self.schedule, nn.Module) else None
+
+    def after_step(self, output: Output) -> None:
+        if isinstance(self.schedule, Adaptive) and output.expected is not None:
+            self.schedule.update(output.expected)
+
     def whole_ladder(self, step: int | None) -> bool:
         return self.estimator != "endpoints" or (step is not None and step % self.evidence_every == 0)
+
+    def differentiates_chains(self) -> bool:
+        return self.estimator == "pathwise"
 
     def without_gradient(self) -> tuple[str, ...]:
         return ("energy",) if self.estimator == "detached" else ()
@@ -128,4 +138,4 @@ class ThermodynamicIntegration(Objective):
         log_evidence = evidence.trapezium(temperatures, expected) + correction.detach()
         left, right = evidence.bracket(temperatures, expected)
         ladder = {"nll": -log_evidence, "left_sum": left, "right_sum": right}
-        return Output(loss=-gain - difference, diagnostics=diagnostics, ladder=ladder)
+        return Output(loss=-gain - difference, diagnostics=diagnostics, ladder=ladder, expected=expected)

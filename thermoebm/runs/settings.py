@@ -18,14 +18,14 @@ def settings(config: Any) -> dict[str, Setting]:
     objective = at(config, "model.init_args.objective")
     ti = _class(objective) == "ThermodynamicIntegration"
     names = {"MaximumLikelihood": "mle", "ThermodynamicIntegration": "ti"}
-    schedule = "model.init_args.objective.init_args.schedule"
+    power, intervals = _ladder(at(objective, "init_args.schedule")) if ti else (None, None)
     return {
         "dataset": _dataset(at(config, "data")),
         "objective": names.get(kind, kind) if (kind := _class(objective)) else None,
         "estimator": at(config, "model.init_args.objective.init_args.estimator") if ti else None,
-        "power": _number(at(config, f"{schedule}.power")) if ti else None,
+        "power": power,
         "batch_size": at(config, "data.init_args.batch_size"),
-        "num_temperatures": at(config, f"{schedule}.num_temperatures") if ti else None,
+        "num_temperatures": intervals,
         "posterior_steps": at(config, "model.init_args.posterior_sampler.init_args.num_steps"),
         "prior_steps": at(config, "model.init_args.prior_sampler.init_args.num_steps"),
         "eta": _number(at(config, "model.init_args.objective.init_args.eta")) if ti else None,
@@ -54,6 +54,16 @@ def _class(part: Any) -> str | None:
     """The last component of a class path: ``thermoebm.data.Digits`` and ``Digits`` are both Digits."""
     path = part if isinstance(part, str) else at(part, "class_path")
     return path.rpartition(".")[2] if isinstance(path, str) else None
+
+
+def _ladder(schedule: Any) -> tuple[float | None, int | None]:
+    """p of a power law, and the number of temperatures: its N_t, and the number of intervals of other schedules."""
+    kind = _class(schedule)
+    fields = at(schedule, "init_args") if kind else schedule
+    if kind in (None, "PowerLaw"):  # which is written without its class
+        return _number(at(fields, "power")), at(fields, "num_temperatures")
+    points = at(fields, "points")
+    return None, len(points) - 1 if isinstance(points, list) else at(fields, "num_intervals")
 
 
 def _number(value: Any) -> float | None:

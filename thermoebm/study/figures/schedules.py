@@ -15,7 +15,7 @@ def powers(final: pd.DataFrame) -> list[tuple[float, int, str]]:
     rows = [(cell.rows.iloc[0], cell.regime) for cell in found]
     rows = [(row, of) for row, of in rows if row[["power", "num_temperatures"]].notna().all()]
     if not rows:
-        raise Undrawable("no run has a temperature schedule")
+        raise Undrawable("no run has a power-law schedule")
     return [(float(row["power"]), int(row["num_temperatures"]), regime) for row, regime in rows]
 
 
