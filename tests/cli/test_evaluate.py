@@ -14,9 +14,11 @@ import torch
 from tests import ROOT
 from tests.oracle import LinearGaussian
 from thermoebm.applications import evaluation
-from thermoebm.applications.evaluation import Settings, bits_per_dimension
+from thermoebm.applications.evaluation import Settings
+from thermoebm.applications.evidence.short_run import bits_per_dimension
 from thermoebm.callbacks.gradient_variance import report_scalars
-from thermoebm.cli.evaluate import find_checkpoints, labels, main, table
+from thermoebm.cli.evaluate import find_checkpoints, labels, main
+from thermoebm.cli.evaluation_table import table
 from thermoebm.data import Digits
 from thermoebm.gradients.draws import measure
 from thermoebm.gradients.statistics import networks
@@ -24,7 +26,7 @@ from thermoebm.metrics import classifier
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
 
-FEATURES = ["--extractor", "tests.extractors.Flat", "--num_samples", "300", "--evidence_images", "60"]
+FEATURES = ["--extractor", "tests.extractors.Flat", "--num_samples", "300", "--evidence_images", "60", "--evidence", "short"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def test_the_short_run_evidence_is_that_of_uniformly_dequantised_images():
         held_out_images = torch.randint(0, 256, (130, 1, 2, 3), dtype=torch.uint8)
 
     model = Exact()
-    result = evaluation.held_out(model, Data(), Settings(evidence_images=120))
+    result = evaluation.held_out(model, Data(), Settings(evidence="short", evidence_images=120)).scalars
     seen = torch.cat(model.seen)
     exact = []
     for image in seen.double():

@@ -2,7 +2,7 @@
 
 import math
 
-from thermoebm.cli.evaluate import table
+from thermoebm.cli.evaluation_table import table
 
 
 def row(label: str, distances: dict[str, tuple[float, float, float, bool]], flat: tuple[str, ...] = ()) -> dict:

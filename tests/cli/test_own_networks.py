@@ -95,7 +95,7 @@ def test_a_run_with_classes_of_ones_own_is_trained_resumed_evaluated_and_loaded(
     assert (changed.likelihood.sigma, changed.energy, changed.prior_sampler.num_steps) == (0.9, model.energy, 5)
 
     leave(monkeypatch, here)
-    short = ["--num_samples", "50", "--evidence_images", "10", "--device", "cpu"]
+    short = ["--num_samples", "50", "--evidence_images", "10", "--evidence", "short", "--device", "cpu"]
     main(["--checkpoint", path, "--output", "out", "--extractor", "mynets.MyFeatures", *short])
     assert (here / "out/digits-0/samples.png").is_file()
 

@@ -1,4 +1,4 @@
-"""Applications of a trained model: at present, its evaluation.
+"""Applications of a trained model: its evaluation, and the evidence of images.
 
 Each application takes a checkpoint and no other file of its run.
 """
@@ -8,6 +8,6 @@ from thermoebm.runtime import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
-        "evaluation": "Fidelity Reference Settings bits_per_dimension held_out",
+        "evaluation": "Fidelity HeldOut Reference Settings held_out",
     },
 )

@@ -1,6 +1,7 @@
 """Evaluation of a trained model: distances of its samples to real images, short-run evidence, reconstructions."""
 
 import math
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from thermoebm import evidence
+from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, remarks, short_run, summary
+from thermoebm.applications.evidence.annealed import BATCH
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.callbacks.grids import reconstruction_grid
 from thermoebm.data import ImageDataModule, named
@@ -20,15 +22,13 @@ from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM, generation
+from thermoebm.modules.diagnosis import Diagnosis, diagnose
 from thermoebm.runs import checkpoints
 from thermoebm.runtime import randomness
 from thermoebm.runtime.progress import bar
 
-# Images in a batch of chains. The results for a given seed depend on it.
-_BATCH = 100
-
-# The levels of images in [-1, 1] are 1/127.5 apart.
-_LEVELS_PER_UNIT = 127.5
+#: The evidence that is measured.
+Kind = Literal["none", "short", "annealed"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,14 @@ class Settings:
         split: Real images that samples are compared with: the held-out (``test``) or the training images (``train``).
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         protocol: How subsets are drawn.
-        evidence_images: Maximum number of held-out images whose evidence is measured.
+        evidence: Evidence that is measured: ``annealed``, with its error, beside that of ``short`` chains; only the
+            latter; or ``none``.
+        annealing: How the annealed evidence is measured.
+        evidence_images: Maximum number of held-out images whose evidence and reconstructions are measured.
         seed: Seed of all noise and subsets.
         device: Device of the computation.
         gradient_variance: Measure the variance of the learning gradient on held-out images too.
+        chains: Compare the short chains with long corrected ones too.
         root: Folder or file of the real images; None: the same as in training.
         download: Whether missing data sets may be downloaded; the checkpoint's config must allow it too.
     """
@@ -54,10 +58,13 @@ class Settings:
     split: Literal["test", "train"] = "test"
     sizes: tuple[int, ...] | None = None
     protocol: Protocol = "nested"
-    evidence_images: int = 1000
+    evidence: Kind = "annealed"
+    annealing: Annealing = Annealing()  # noqa: RUF009  (frozen)
+    evidence_images: int = 300
     seed: int = 0
     device: str = "cpu"
     gradient_variance: bool = False
+    chains: bool = False
     root: str | None = None
     download: bool = True
 
@@ -157,67 +164,79 @@ def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity
     x = extractor.of_real(real, fake.device, "features of real images")
     y = extractor(fake, "features of samples")
     names = extractor.distance_names
-    scalars, lines, remarks = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
+    scalars, lines, said = summarise(x, y, names, sizes, settings.stream("subsets"), settings.protocol)
     if settings.split == "train":  # only training images can be memorised
         scalars[names.mifid] = mifid(x, y).item()
     if extractor.head is not None:
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
-    return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + remarks)
+    return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + said)
+
+
+class HeldOut(NamedTuple):
+    """Measures of held-out images: scalars by name, the annealed evidence of each image, and remarks in sentences."""
+
+    scalars: dict[str, Any]
+    annealed: Evidence | None
+    remarks: list[str]
+
+
+def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> HeldOut:
+    """Reconstruction error of held-out images, and log-evidence of the same images, uniformly dequantised.
+
+    ``evidence`` is annealed, with its errors (see :mod:`thermoebm.applications.evidence`). ``short_run_evidence``
+    (trapezium), ``left_sum`` and ``right_sum`` are from the short chains of training: no bound, and no bracket.
+    """
+    levels = data.held_out_images[: settings.evidence_images]
+    scalars: dict[str, Any] = {
+        "reconstruction_error": _reconstruction_error(model, levels, settings),
+        "evidence_images": len(levels),
+        "held_out_images": len(data.held_out_images),
+    }
+    if settings.evidence == "none":
+        return HeldOut(scalars, None, [])
+    batches = list(short_run.dequantised(levels, model.device, settings.stream))
+    logs = []
+    with bar(len(levels), "short-run evidence", "image") as progress:
+        for i, x in enumerate(batches):
+            logs.append(short_run.sums(model, x, settings.stream("evidence", i)))
+            progress.update(len(x))
+    each = torch.cat(logs, 1)
+    means, dimensions = each.mean(1).tolist(), levels[0].numel()
+    scalars |= dict(zip(("short_run_evidence", "left_sum", "right_sum"), means, strict=True))
+    scalars |= {
+        "short_run_evidence_se": (each[0].std() / math.sqrt(len(levels))).item(),
+        "short_run_bits_per_dimension": short_run.bits_per_dimension(means[0], dimensions),
+        "chains": short_run.chains(model),
+    }
+    if settings.evidence == "short":
+        return HeldOut(scalars, None, [])
+    annealed = annealed_evidence(model, torch.cat(batches), settings.annealing, settings.stream)
+    scalars |= summary(annealed)
+    scalars["bits_per_dimension"] = short_run.bits_per_dimension(scalars["evidence"], dimensions)
+    scalars["evidence_of"] = f"{zlib.crc32(levels.numpy().tobytes()):08x}"  # comparisons need the same images
+    scalars["evidence_of_each"] = annealed.images.value.tolist()
+    return HeldOut(scalars, annealed, remarks(annealed))
 
 
 @torch.no_grad()
-def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, Any]:
-    """Means over held-out images: reconstruction error, and short-run evidence of uniformly dequantised images.
-
-    ``short_run_evidence`` (trapezium), ``left_sum`` and ``right_sum`` estimate the log-density per image in nats from
-    short chains: no bound, and no bracket. ``short_run_bits_per_dimension`` is the first as -log2 p/D +
-    log2 127.5; with the true log p it would bound the cost of the eight-bit images from above (Theis et al. 2016).
-    """
-    images = data.held_out_images[: settings.evidence_images]
-    logs: list[Tensor] = []
+def _reconstruction_error(model: LatentEBM, levels: Tensor, settings: Settings) -> float:
+    """Mean square per pixel."""
     squared = 0.0
-    with bar(len(images), "short-run evidence", "image") as progress:
-        for i, batch in enumerate(images.split(_BATCH)):
-            levels = batch.to(model.device).float()
-            x = levels / _LEVELS_PER_UNIT - 1
-            reconstruction = model.reconstruct(x, settings.stream("reconstructions", i))
-            squared += (x - reconstruction).double().square().sum().item()
-            noise = torch.rand(levels.shape, generator=settings.stream("dequantisation", i), device=levels.device)
-            dequantised = (levels + noise - 0.5) / _LEVELS_PER_UNIT - 1
-            t, ell = model.ladder(dequantised, model.evidence_schedule, settings.stream("evidence", i))
-            t, ell = t.double(), ell.double()
-            logs.append(torch.stack([evidence.trapezium(t, ell), *evidence.bracket(t, ell)]).cpu())
-            progress.update(len(batch))
-    each = torch.cat(logs, 1)
-    means = each.mean(1).tolist()
-    result: dict[str, Any] = {
-        "reconstruction_error": squared / images.numel(),
-        **dict(zip(("short_run_evidence", "left_sum", "right_sum"), means, strict=True)),
-        "short_run_evidence_se": (each[0].std() / math.sqrt(len(images))).item(),
-        "short_run_bits_per_dimension": bits_per_dimension(means[0], images[0].numel()),
-    }
-    counts = {"evidence_images": len(images), "held_out_images": len(data.held_out_images)}
-    return result | counts | {"chains": chains(model)}
+    for i, batch in enumerate(levels.split(BATCH)):
+        x = batch.to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
+        difference = x - model.reconstruct(x, settings.stream("reconstructions", i))
+        squared += difference.double().square().sum().item()
+    return squared / levels.numel()
 
 
-def bits_per_dimension(log_density: float, dimensions: int) -> float:
-    """-log2 p/D + log2 127.5 for the log-density, in nats, of an image of D dimensions dequantised in [-1, 1]."""
-    return -log_density / (dimensions * math.log(2)) + math.log2(_LEVELS_PER_UNIT)
-
-
-def chains(model: LatentEBM) -> str:
-    """Describes the chains behind the short-run evidence, and whether its sums bracket log p (theory.md, section 4)."""
-    kernel, schedule = model.posterior_sampler, model.evidence_schedule
-    name = type(kernel).__name__
-    kind = "short uncorrected chains, so the sums need not enclose log p" if name == "ULA" else "short chains"
-    return (
-        f"{len(schedule.temperatures())} temperatures (power {schedule.power:g}), {kernel.num_steps} {name} steps of "
-        f"{kernel.step_size:g}: {kind}"
-    )
+def chain_quality(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:
+    """Short chains against long corrected ones, of eight held-out images, by density."""
+    x = data.held_out_images[:8].to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
+    return diagnose(model, x, lambda i: settings.stream("chain diagnostics", i), title="chain diagnostics")
 
 
 def reconstructions(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Tensor:
     """A picture (3, H', W') of up to 40 held-out images, and below each row of them its reconstructions."""
-    x = data.held_out_images[:40].to(model.device).float() / _LEVELS_PER_UNIT - 1
+    x = data.held_out_images[:40].to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
     return reconstruction_grid(x, model.reconstruct(x, settings.stream("reconstruction grid")), columns=10)

@@ -8,27 +8,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torchvision.utils import save_image
 
 from thermoebm.applications import evaluation
-from thermoebm.applications.evaluation import Settings
+from thermoebm.applications.evaluation import Kind, Settings
+from thermoebm.callbacks.chain_figure import chain_figure
 from thermoebm.callbacks.pictures import image_grid
+from thermoebm.cli.evaluation_table import table
+from thermoebm.cli.evidence import add_options, annealing_of, write_table
 from thermoebm.cli.parser import Parser, positive
-from thermoebm.metrics.summary import extrapolation_figure, plus_minus
+from thermoebm.metrics.summary import extrapolation_figure
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
 from thermoebm.runtime.files import replacing, write_text
 from thermoebm.runtime.terminal import fail, quieten, say
 from thermoebm.runtime.threads import threads
-
-# The gradient variances that the table shows.
-_GRADIENT = "gradient_variance/per_parameter/{}/{}"
-_NETWORKS = ("energy", "generator")
-_PARTS = ("total", "data", "sampler")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,20 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     class_paths.look_here()
     options = _options(arguments)
-    settings = Settings(
-        options.num_samples,
-        options.extractor,
-        options.split,
-        tuple(options.sizes) if options.sizes else None,
-        options.protocol,
-        options.evidence_images,
-        options.seed,
-        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
-        options.gradient_variance,
-        options.root,
-        not options.no_download,
-    )
     try:
+        settings = _settings(options)
         checkpoints = find_checkpoints(options.checkpoint)
         evaluation.check(settings)
         output = _writable(options.output)
@@ -87,13 +73,37 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=["test", "train"], default=defaults.split, help="which real images")
     parser.add_argument("--sizes", type=positive, nargs="+", help="sample sizes of the extrapolation")
     parser.add_argument("--protocol", choices=["nested", "with_replacement"], default=defaults.protocol)
+    parser.add_argument("--evidence", choices=get_args(Kind), default=defaults.evidence, help="log p(x), and how")
+    add_options(parser)
     parser.add_argument("--evidence_images", type=positive, default=defaults.evidence_images, help="at most so many")
     parser.add_argument("--gradient_variance", action="store_true", help="also of the loss on held-out images")
+    parser.add_argument(
+        "--chains", action="store_true", help="also chains.png: short chains against long corrected ones"
+    )
     parser.add_argument("--root", help="where the real images are, if not where they were in training")
     parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        options.num_samples,
+        options.extractor,
+        options.split,
+        tuple(options.sizes) if options.sizes else None,
+        options.protocol,
+        options.evidence,
+        annealing_of(options),
+        options.evidence_images,
+        options.seed,
+        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device,
+        options.gradient_variance,
+        options.chains,
+        options.root,
+        not options.no_download,
+    )
 
 
 def find_checkpoints(given: Sequence[str]) -> list[Path]:
@@ -147,32 +157,41 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
         save_image(evaluation.reconstructions(model, data, settings), folder / "reconstructions.png")
-        likelihood = evaluation.held_out(model, data, settings)
+        held_out = evaluation.held_out(model, data, settings)
+        if held_out.annealed is not None:
+            write_table(held_out.annealed, folder / "evidence.csv")
         gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
+        quality = evaluation.chain_quality(model, data, settings) if settings.chains else {}
+    if quality:
+        title = f"Short chains of {folder.name} against long corrected ones"
+        chain_figure(quality, title).savefig(folder / "chains.png", dpi=120)
     row = {
         "checkpoint": str(path),
         "label": folder.name,
         "split": settings.split,
         "num_samples": settings.num_samples,
-        **likelihood,
+        **held_out.scalars,
         **gradients,
+        **{f"chains/{density}/{k}": v for density, found in quality.items() for k, v in found.scalars().items()},
         "extrapolations": {},
-        "remarks": reference.remarks,
+        "remarks": reference.remarks + held_out.remarks,
     }
     yield row
     scalars, lines, remarks = evaluation.fidelity(fake, reference, settings)
-    for remark in remarks:
+    for remark in held_out.remarks + remarks:
         say(remark)
     extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
     fitted = {name: line._asdict() | {"slope_is_noise": line.slope_is_noise} for name, line in lines.items()}
-    yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
+    yield row | scalars | {"extrapolations": fitted, "remarks": held_out.remarks + remarks}
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:
     """Writes metrics.json, and metrics.csv with one row per checkpoint; each is replaced atomically."""
     whole = _finite({"settings": asdict(settings), "results": results})
     write_text(output / "metrics.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
-    rows = [{k: v for k, v in row.items() if k not in ("extrapolations", "remarks")} for row in results]
+    rows = [
+        {k: v for k, v in row.items() if k not in ("extrapolations", "remarks", "evidence_of_each")} for row in results
+    ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(output / "metrics.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -187,56 +206,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """One line per checkpoint, and notes on the columns."""
-    distances = list(dict.fromkeys(name for row in results for name in row["extrapolations"]))
-    heads = ["checkpoint", *(f"{name} N=∞, all images" for name in distances)]
-    heads += ["reconstruction", "short-run evidence", "left, right sum", "short-run bits/dim"]
-    gradients = any(_GRADIENT.format("total", "both") in row for row in results)
-    lines = [heads + [f"gradient of {network}" for network in _NETWORKS if gradients]]
-    for row in results:
-        cells = [row["label"]]
-        for name in distances:
-            known = f"{name}_inf" in row
-            cells.append(f"{plus_minus(row[f'{name}_inf'], row[f'{name}_inf_se'])}, {row[name]:.4g}" if known else "")
-        cells += [f"{row['reconstruction_error']:.4f}"]
-        cells += [f"{row['short_run_evidence']:.2f} ± {row['short_run_evidence_se']:.2f}"]
-        cells += [f"{row['left_sum']:.2f}, {row['right_sum']:.2f}", f"{row['short_run_bits_per_dimension']:.3f}"]
-        for network in _NETWORKS if gradients else ():
-            cells.append(", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS))
-        lines.append(cells)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    notes = dict.fromkeys(f"Short-run evidence in nats per held-out image: {row['chains']}." for row in results)
-    plain = ["± is one standard error over images."]
-    plain += _noise(results, distances)
-    plain += dict.fromkeys(
-        f"Reconstruction and short-run evidence: {row['evidence_images']} of {row['held_out_images']} held-out images, "
-        "dequantised for the evidence, noise of --seed; train.py validate and test: all, not dequantised, other noise."
-        for row in results
-    )
-    if gradients:
-        plain.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
-    return "\n".join(["", *text, "", *notes, *plain])
-
-
-def _noise(results: list[dict[str, Any]], distances: Sequence[str]) -> Iterator[str]:
-    """Says of which distances the slope is noise: N = ∞ may then lie beyond every measured value."""
-    lines = {
-        name: [row["extrapolations"][name] for row in results if name in row["extrapolations"]] for name in distances
-    }
-    unbiased = [name for name in distances if any(line["unbiased"] for line in lines[name])]
-    if unbiased:
-        yield (
-            f"{', '.join(unbiased)}: unbiased at every N, so the slope is noise: N=∞ estimates what all images do, "
-            "with more error."
-        )
-    for name in distances:
-        flat = [row["label"] for row in results if (line := row["extrapolations"].get(name)) and line["slope_is_noise"]]
-        if flat and name not in unbiased:
-            yield (
-                f"{name} of {', '.join(flat)}: the slope is within two standard errors of 0, so it is noise: N=∞ "
-                "corrects for a bias that these images do not show."
-            )

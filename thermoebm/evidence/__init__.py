@@ -1,8 +1,26 @@
 """Estimates of the log-evidence log p_θ(x).
 
-They need only the log-likelihoods measured on a temperature ladder, not the model.
+From the log-likelihoods measured on a temperature ladder, or from chains that are annealed along one; they need
+densities and kernels, not the model.
 """
 
+from thermoebm.evidence.annealing import Annealed, anneal
+from thermoebm.evidence.exchange import Ladder, exchange_ladder
 from thermoebm.evidence.quadrature import bracket, second_order, stepping_stone, trapezium, trapezium_weights
+from thermoebm.evidence.weights import Weighed, effective_size, resampled, weigh
 
-__all__ = ["bracket", "second_order", "stepping_stone", "trapezium", "trapezium_weights"]
+__all__ = [
+    "Annealed",
+    "Ladder",
+    "Weighed",
+    "anneal",
+    "bracket",
+    "effective_size",
+    "exchange_ladder",
+    "resampled",
+    "second_order",
+    "stepping_stone",
+    "trapezium",
+    "trapezium_weights",
+    "weigh",
+]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from thermoebm import ladders
 from thermoebm.densities import Tempered
 from thermoebm.samplers import Kernel
 
@@ -67,15 +68,18 @@ def anneal(
 
     Args:
         path: The densities, whose temperature is replaced.
-        temperatures: (N + 1,) from 0 to 1; see :func:`check_temperatures`.
+        temperatures: (N + 1,) from 0 to 1, float64.
         kernel: The transitions. A step of ULA leaves no q_t invariant, and then neither bound holds.
         z: Exact samples (..., d) of q_0, or backwards of q_1.
         rng: Stream of all noise.
         backwards: From t = 1 to t = 0.
         runner: How blocks of transitions are run; a recorder of chains is one.
         progress: Called with the number of transitions just made.
+
+    Raises:
+        ValueError: If the temperatures are no schedule.
     """
-    check_temperatures(temperatures)
+    ladders.check("Annealing", temperatures, "a schedule is given")
     ends = temperatures.to(z.device)  # float64: a difference of float32 would lose what a large power makes small
     rungs = list(range(1, len(ends)))
     state, log_weights = (
@@ -106,24 +110,13 @@ def anneal(
 
             i = torch.tensor(at, device=z.device)
             arguments = (ends[i].to(z), ends[i] - ends[i - 1], noise, log_weights, *leaves)
-            log_weights, seen, *leaves = runner(block, arguments, (path, kernel))
+            log_weights, seen, *leaves = runner(block, arguments, (path, kernel, backwards))
             state = tree_unflatten(leaves, layout)
             rates.append(seen)
             progress(len(at))
     acceptance, failed = torch.cat(rates).unbind(1)
     acceptance = acceptance.flip(0) if backwards else acceptance
     return Annealed(log_weights, state.z, acceptance, int(failed.nansum().item()))
-
-
-def check_temperatures(temperatures: Tensor) -> None:
-    """Raises a ValueError unless these are temperatures (T,), T of at least 2, rising from 0 to 1."""
-    if temperatures.dim() != 1 or len(temperatures) < 2:
-        raise ValueError(f"Annealing needs at least the temperatures 0 and 1; it was given {temperatures.tolist()}.")
-    if temperatures[0] != 0 or temperatures[-1] != 1 or not (temperatures.diff() > 0).all():
-        raise ValueError(
-            f"Annealing needs temperatures that rise from 0 to 1; these go from {temperatures[0]:.3g} to "
-            f"{temperatures[-1]:.3g}{' and do not rise' * (not bool((temperatures.diff() > 0).all()))}."
-        )
 
 
 def _blocks(rungs: list[int]) -> list[list[int]]:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from thermoebm import ladders
 from thermoebm.densities import Tempered
-from thermoebm.evidence.annealing import check_temperatures
 from thermoebm.samplers import Kernel, ReplicaExchange
 
 
@@ -56,8 +56,11 @@ def exchange_ladder(
         steps: Steps after those of the burn-in.
         burn_in: Steps that are not counted.
         progress: Called with the number of steps just made.
+
+    Raises:
+        ValueError: If the temperatures are no schedule, or there are too few steps or ladders.
     """
-    check_temperatures(temperatures)
+    ladders.check("Exchange", temperatures, "a schedule is given")
     if not (steps >= 1 and burn_in >= 0 and z.shape[1] >= 2):
         raise ValueError(
             f"A ladder of exchange has {steps} steps, a burn-in of {burn_in} and {z.shape[1]} replicas for each image; "

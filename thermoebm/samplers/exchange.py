@@ -18,7 +18,7 @@ class ExchangeState(NamedTuple):
         steps: Number of steps so far (), whose parity says which pairs may swap.
         swaps: Swaps (T - 1, ...) so far between each temperature and the one above.
         heading: (T, ...) of the replica now at each temperature: 1 if it was at the lowest temperature last, -1 if at
-            the highest, 0 if at neither yet.
+            the highest since, 0 if it was never at the lowest.
         round_trips: Round trips (...) completed so far, from the lowest temperature to the highest and back.
     """
 

@@ -9,6 +9,10 @@ class StudyError(ValueError):
     """Something is wrong with a study; the message is one sentence."""
 
 
+#: The choices of evaluate.py's --evidence.
+EVIDENCE = ("none", "short", "annealed")
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """Runs that differ only in their seed.
@@ -32,6 +36,7 @@ class Run:
         study, cell, group, seed: What the run is called in its study.
         hash: The hash of its config, which is also the name of its directory.
         config: Its complete config.
+        evidence: What evaluate.py measures of log p(x) at its end, one of :data:`EVIDENCE`; not a part of the hash.
     """
 
     study: str
@@ -40,6 +45,7 @@ class Run:
     seed: int
     hash: str
     config: dict[str, Any] = field(repr=False)
+    evidence: str = "short"
 
     def __str__(self) -> str:
         return f"{self.cell}, seed {self.seed}"

@@ -5,6 +5,7 @@
     set: {trainer.max_epochs: 40}        # overrides of dotted fields, for every run
     seeds: [0, 1, 2]                     # the same for every cell
     retries: 1                           # of each run that fails
+    evidence: short                      # what evaluate.py measures of each run; annealed costs minutes
     cells:
       - name: vanilla, batch {batch_size}
         group: batch
@@ -26,7 +27,7 @@ import yaml
 from lightning.pytorch.cli import LightningCLI
 
 from thermoebm.study.planning.compose import compose
-from thermoebm.study.planning.definitions import Cell, Run, Study, StudyError
+from thermoebm.study.planning.definitions import EVIDENCE, Cell, Run, Study, StudyError
 
 # Fields that a cell must not set, and why: another entry of the study sets them, or the launcher does.
 _TAKEN = {
@@ -60,7 +61,7 @@ def read(path: str | Path, program: type[LightningCLI]) -> Study:
 
 def _study(path: Path, program: type[LightningCLI]) -> Study:
     given = _load(path)
-    _known(given, {"name", "configs", "set", "seeds", "retries", "cells"}, "the study")
+    _known(given, {"name", "configs", "set", "seeds", "retries", "evidence", "cells"}, "the study")
     name, seeds, retries = given.get("name", path.stem), given.get("seeds"), given.get("retries", 1)
     if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
         raise StudyError(f"name is {name!r}; give one that a folder may have.")
@@ -70,6 +71,9 @@ def _study(path: Path, program: type[LightningCLI]) -> Study:
         raise StudyError(f"seeds is {seeds}; a seed is there twice.")
     if type(retries) is not int or retries < 0:
         raise StudyError(f"retries is {retries!r}; give a number of at least 0.")
+    evidence = given.get("evidence", "short")
+    if evidence not in EVIDENCE:
+        raise StudyError(f"evidence is {evidence!r}; choose one of {', '.join(EVIDENCE)}.")
     if not isinstance(given.get("cells"), list) or not given["cells"]:
         raise StudyError("there are no cells; give a list of them, each with a name and a group.")
     shared = _files(given, path, "the study"), _overrides(given, "set", "the study")
@@ -86,7 +90,7 @@ def _study(path: Path, program: type[LightningCLI]) -> Study:
             if run_hash in owners:
                 raise StudyError(f"cells '{owners[run_hash]}' and '{cell.name}' are the same settings; keep one.")
             owners[run_hash] = cell.name
-            runs.append(Run(name, cell.name, cell.group, seed, run_hash, config))
+            runs.append(Run(name, cell.name, cell.group, seed, run_hash, config, evidence))
     return Study(name, path, tuple(cells), tuple(seeds), retries, tuple(runs))
 
 

@@ -58,6 +58,7 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456
 
 def _describe(run: Run, place: Path, commit: str | None) -> None:
     called = {"study": run.study, "run": run.hash, "cell": run.cell, "group": run.group, "seed": run.seed}
+    called["evidence"] = run.evidence
     about = folder.read(place / "run.json")
     if about is None:
         text = yaml.dump(run.config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -71,7 +71,7 @@ def _attempt(run: Path, threads: int, train: Program, evaluate: Program) -> None
     (run / "FAILED").unlink(missing_ok=True)
     about = _describe(run)
     checkpoint = _train(train, run, threads, about["config"]["trainer"]["max_epochs"])
-    _evaluate(evaluate, run, checkpoint, about["config"])
+    _evaluate(evaluate, run, checkpoint, about["config"], about.get("evidence", "short"))
     attempts[-1]["ended"] = time.time()
     folder.write(run / "attempts.json", {"attempts": attempts})
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
@@ -142,10 +142,11 @@ def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     return checkpoint
 
 
-def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, Any]) -> None:
+def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, Any], evidence: str) -> None:
     """Runs evaluate.py on test images, with the feature extractor and sample size that training measures with."""
     fidelity, data = config["fidelity"], config["data"]["init_args"]
     arguments = ["--checkpoint", checkpoint, "--output", run / "test", "--split", "test", "--gradient_variance"]
+    arguments += ["--evidence", evidence]
     arguments += ["--num_samples", fidelity["num_samples"], "--extractor", fidelity["extractor"]]
     arguments += ["--protocol", fidelity["protocol"], "--root", data["root"]]
     arguments += ["--sizes", *fidelity["sizes"]] if fidelity["sizes"] else []
