@@ -38,6 +38,7 @@ def exchange_ladder(
     *,
     steps: int,
     burn_in: int,
+    exchanging: bool = True,
     progress: Callable[[int], object] = lambda steps: None,
 ) -> Ladder:
     """Runs R ladders for each image with replica exchange, and takes the steps after ``burn_in``:
@@ -55,6 +56,7 @@ def exchange_ladder(
         rng: Stream of all noise.
         steps: Steps after those of the burn-in.
         burn_in: Steps that are not counted.
+        exchanging: Whether replicas are exchanged; without, each temperature has its own chains.
         progress: Called with the number of steps just made.
 
     Raises:
@@ -69,7 +71,7 @@ def exchange_ladder(
     ends = temperatures.to(z.device)
     density = path.at(ends.to(z).view(-1, *[1] * (z.dim() - 2)))
     delta = ends.diff().view(-1, *[1] * (z.dim() - 2))
-    exchange = ReplicaExchange(kernel)
+    exchange = ReplicaExchange(kernel) if exchanging else kernel
     shape = (*z.shape[:-1], exchange.noise_dim(z.shape[-1]))
     with torch.no_grad():
         state: Any = exchange.init(density, z)
