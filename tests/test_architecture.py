@@ -12,7 +12,8 @@ from tests import ROOT
 
 #: Lowest first: imports point up this list only. (A program that is started by its name, ``__main__``, is in cli.)
 ORDER = [
-    *("runtime", "densities", "networks", "ladders", "schedules", "optim", "samplers", "evidence", "objectives", "modules"),
+    *("runtime", "densities", "networks", "ladders", "schedules", "optim"),
+    *("samplers", "evidence", "objectives", "modules"),
     *("data", "gradients", "metrics", "runs", "callbacks", "applications"),
     *("study.planning", "study.running", "study.analysis", "study.figures", "study.page", "cli"),
 ]

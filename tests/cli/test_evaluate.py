@@ -26,7 +26,16 @@ from thermoebm.metrics import classifier
 from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
 
-FEATURES = ["--extractor", "tests.extractors.Flat", "--num_samples", "300", "--evidence_images", "60", "--evidence", "short"]
+FEATURES = [
+    "--extractor",
+    "tests.extractors.Flat",
+    "--num_samples",
+    "300",
+    "--evidence_images",
+    "60",
+    "--evidence",
+    "short",
+]
 
 
 @pytest.fixture(scope="module")

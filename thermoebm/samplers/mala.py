@@ -50,8 +50,8 @@ class MALA(Kernel):
 
     It is accepted with probability min(1, q(z') k(z|z') / (q(z) k(z'|z))), k(z'|z) = N(z'; z + s ∇log q(z), 2 s I), so
     that q itself is the stationary distribution. The last of the d + 1 normal numbers of a step decides: u = Φ(ε).
-    A proposal whose log-density is NaN or infinite upwards is rejected, and counted. Log-density and score of the current state are
-    kept: a step takes one pass through each network, and back.
+    A proposal whose log-density is NaN or infinite upwards is rejected, and counted. Log-density and score of the
+    current state are kept: a step takes one pass through each network, and back.
 
     Sources: Besag (1994), JRSS B 56; Roberts & Tweedie (1996), Bernoulli 2. In high dimension the best acceptance is
     0.574 (Roberts & Rosenthal 1998, JRSS B 60); see :func:`thermoebm.samplers.run_pilot`.
