@@ -167,9 +167,13 @@ def test_an_update_is_the_share_of_the_way_that_the_rate_says(oracle):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_changes_nothing(value):
-    schedule = Adaptive(4, 2.0, rate=1.0)
+    schedule, untouched = (Adaptive(4, 2.0, rate=0.5) for _ in range(2))
     schedule.update(torch.tensor([0.0, 1.0, value, 3.0, 4.0]))
+    schedule.update(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))  # nor what never rises
     assert torch.equal(schedule.temperatures(), power_law(4, 2.0))
+    for each in (schedule, untouched):
+        each.update(torch.tensor([0.0, 5.0, 6.0, 7.0, 7.5]))
+    assert torch.equal(schedule.temperatures(), untouched.temperatures())
     with pytest.raises(ValueError, match=r"\(4,\) expected log-likelihoods are given for 5 temperatures"):
         schedule.update(torch.zeros(4))
 

@@ -99,7 +99,7 @@ def alone(run: Path) -> None:
         file.write(f"{os.getpid()}\n")
 
 
-def evaluate(program: object, run: Path, checkpoint: Path, config: dict) -> None:
+def evaluate(program: object, run: Path, checkpoint: Path, config: dict, evidence: str) -> None:
     (run / "test").mkdir(exist_ok=True)
     folder.write(run / "test" / "metrics.json", {"epochs": int(checkpoint.read_text())})
 

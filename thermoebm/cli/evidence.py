@@ -12,9 +12,10 @@ import torch
 
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, remarks, short_run, summary
-from thermoebm.applications.evidence.annealed import BATCH
+from thermoebm.applications.evidence.annealed import BATCH, mean_and_error
 from thermoebm.applications.evidence.figure import evidence_figure
 from thermoebm.cli.parser import Parser, positive
+from thermoebm.evidence import Weighed
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
@@ -102,6 +103,12 @@ def write_table(evidence: Evidence, path: Path) -> None:
         table(evidence).to_csv(temporary)
 
 
+def _of(images: Weighed) -> dict[str, float]:
+    mean, error = mean_and_error(images)
+    medians = {name: getattr(images, name).quantile(0.5).item() for name in ("spread", "effective_size")}
+    return {"evidence": mean, "evidence_mc_se": error, **medians}
+
+
 def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing: Annealing, simulated: int) -> None:
     model, data = evaluation.load(path, settings)
     flops = BATCH * model.chains.generator_flops
@@ -114,10 +121,7 @@ def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing:
         both = bounds(model, simulated, evidence, settings.stream) if simulated > 0 else []
     scalars: dict[str, Any] = summary(evidence) | {"short_run_evidence": torch.cat(short).mean().item()}
     scalars["bits_per_dimension"] = short_run.bits_per_dimension(scalars["evidence"], x[0].numel())
-    trials = [
-        {"steps": trial.steps, "evidence": trial.images.value.mean().item(), "acceptance": trial.acceptance}
-        for trial in evidence.trials
-    ]
+    trials = [{"steps": trial.steps, "acceptance": trial.acceptance} | _of(trial.images) for trial in evidence.trials]
     gaps = [dict(zip(("steps", "gap", "gap_se"), (b.steps, *b.gap), strict=True)) for b in both]
     sizes = evidence.pilot.sizes
     whole = {

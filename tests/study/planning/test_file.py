@@ -14,7 +14,7 @@ from thermoebm.study.planning.compose import compose
 from thermoebm.study.planning.definitions import StudyError
 from thermoebm.study.planning.file import read
 from thermoebm.study.planning.work import posterior_steps
-from thermoebm.study.running import folder, prepare
+from thermoebm.study.running import folder, prepare, worker
 
 CONFIGS = ROOT / "configs"
 POWER = "model.init_args.objective.init_args.schedule.power"
@@ -102,6 +102,25 @@ def test_a_hash_stays_a_word_in_the_runs_config(tmp_path, name):
     assert folder.read(place / "run.json")["run"] == name
 
 
+def test_a_study_asks_for_evidence_by_a_field_that_names_no_other_run(tmp_path):
+    study, asked = (
+        read(write(tmp_path, changed(cells=STUDY["cells"][1:], seeds=[0], **field)), CLI)
+        for field in ({}, {"evidence": "annealed"})
+    )
+    assert [run.hash for run in study.runs] == [run.hash for run in asked.runs]
+    given = {}
+    for each in (study, asked):
+        prepare.prepare(each, tmp_path / "out")
+        place = tmp_path / "out" / "runs" / each.runs[0].hash
+        about = folder.read(place / "run.json")
+        worker._evaluate(
+            given.setdefault(about["evidence"], []).extend, place, place / "c", about["config"], about["evidence"]
+        )
+    assert set(given) == {"short", "annealed"}
+    for evidence, arguments in given.items():
+        assert arguments[arguments.index("--evidence") + 1] == evidence
+
+
 @pytest.mark.parametrize(
     ("study", "words"),
     [
@@ -125,6 +144,7 @@ def test_a_hash_stays_a_word_in_the_runs_config(tmp_path, name):
         (changed(seeds=[1, 1]), "a seed is there twice"),
         (changed(seeds=[True]), r"seeds is \[True\]; give a list"),
         (changed(retries=-1), "retries is -1"),
+        (changed(evidence="long"), "evidence is 'long'; choose one of none, short, annealed"),
         (changed(name="a/b"), "name is 'a/b'"),
         (changed(sed={}), "the study has an unknown entry 'sed'"),
     ],
