@@ -72,14 +72,12 @@ class Trial(NamedTuple):
         steps: N.
         images: log p(x) of each image, with its error, spread and effective size.
         acceptance: Mean acceptance, over all temperatures.
-        lowest: The lowest at any temperature.
         not_finite: Proposals rejected for not being finite.
     """
 
     steps: int
     images: Weighed
     acceptance: float
-    lowest: float
     not_finite: int
 
 
@@ -168,8 +166,7 @@ def _trial(
         accepted.append(ends.acceptance.cpu())
         failed += ends.not_finite
     images = Weighed(*(torch.cat([getattr(part, name).cpu() for part in weights]) for name in Weighed._fields))
-    acceptance = torch.stack(accepted).mean(0)
-    return Trial(steps, images, acceptance.mean().item(), acceptance.min().item(), failed)
+    return Trial(steps, images, torch.stack(accepted).mean().item(), failed)
 
 
 def plan(pilot: Pilot, steps: int) -> tuple[Tensor, MALA]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from thermoebm.densities import TemperedPrior
-from thermoebm.evidence import anneal, effective_size, resampled, weigh
+from thermoebm.evidence import anneal, resampled, weigh
 from thermoebm.ladders import equal_length
 from thermoebm.modules import LatentEBM
 from thermoebm.runtime.progress import Bar
-from thermoebm.samplers import MALA, Pilot, run_pilot
+from thermoebm.samplers import MALA, run_pilot
 from thermoebm.schedules import power_law
 
 #: Where a pilot begins to adapt the step size.
@@ -32,14 +32,12 @@ class Starts(NamedTuple):
         effective_size: Of the P particles before they were resampled.
         log_z: log Z_α, the normalisation of exp(f_α) π0, in nats; no estimate of log p(x) needs it.
         log_z_error: Its Monte Carlo error.
-        pilot: Step sizes on the way from π0.
     """
 
     z: Tensor
     effective_size: float
     log_z: float
     log_z_error: float
-    pilot: Pilot
 
     def draw(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Some of them (*shape, d); none twice if there are enough."""
@@ -87,5 +85,4 @@ def draw_starts(model: LatentEBM, particles: int, steps: int, stream: Stream, pr
         for _ in range(_APART):
             noise = torch.randn(len(z), z.shape[1] + 1, generator=rng, device=z.device, dtype=z.dtype)
             state, _ = kernel.step(density, state, noise)
-    size = effective_size(ends.log_weights).item()
-    return Starts(state.z, size, weighed.value.item(), weighed.standard_error.item(), found)
+    return Starts(state.z, *(x.item() for x in (weighed.effective_size, weighed.value, weighed.standard_error)))
