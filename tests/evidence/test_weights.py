@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.oracle import DTYPE
-from thermoebm.evidence import effective_size, resampled, weigh
+from thermoebm.evidence import resampled, weigh
 
 
 def lognormal(chains, images, spread, seed=0):
@@ -27,7 +27,7 @@ def test_direct_formulas(shift, inverse):
     torch.testing.assert_close(found.standard_error, w.std(0) / (w.mean(0) * math.sqrt(6)))
     torch.testing.assert_close(found.spread, log_w.std(0))
     torch.testing.assert_close(found.effective_size, w.sum(0) ** 2 / w.square().sum(0))
-    torch.testing.assert_close(effective_size((-log_w if inverse else log_w) + shift), found.effective_size)
+    torch.testing.assert_close(weigh((-log_w if inverse else log_w) + shift).effective_size, found.effective_size)
 
 
 @pytest.mark.parametrize("inverse", [False, True])
@@ -95,7 +95,7 @@ def test_resampled_values_have_the_weighted_mean():
     rng = torch.Generator().manual_seed(1)
     z = torch.randn(2000, generator=rng, dtype=DTYPE)
     values = z[resampled(z, 2000, rng)]
-    error = 1 / math.sqrt(effective_size(z).item())
+    error = 1 / math.sqrt(weigh(z).effective_size.item())
     assert error < 0.05
     assert abs(values.mean() - 1) < 4 * error
     assert abs(values.var() - 1) < 8 * error

@@ -7,7 +7,7 @@ densities and kernels, not the model.
 from thermoebm.evidence.annealing import Annealed, anneal
 from thermoebm.evidence.exchange import Ladder, exchange_ladder
 from thermoebm.evidence.quadrature import bracket, second_order, stepping_stone, trapezium, trapezium_weights
-from thermoebm.evidence.weights import Weighed, effective_size, resampled, weigh
+from thermoebm.evidence.weights import Weighed, resampled, weigh
 
 __all__ = [
     "Annealed",
@@ -15,7 +15,6 @@ __all__ = [
     "Weighed",
     "anneal",
     "bracket",
-    "effective_size",
     "exchange_ladder",
     "resampled",
     "second_order",

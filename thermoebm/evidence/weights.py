@@ -43,11 +43,6 @@ def weigh(log_weights: Tensor, *, inverse: bool = False) -> Weighed:
     return Weighed(-value if inverse else value, error, log_w.std(0), size)
 
 
-def effective_size(log_weights: Tensor) -> Tensor:
-    """(Σ w)² / Σ w² over the first axis."""
-    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
-
-
 def resampled(log_weights: Tensor, count: int, rng: torch.Generator) -> Tensor:
     """Indices (count,) of weights (P,), each drawn on average in proportion to its weight, by systematic resampling.
 
