@@ -10,12 +10,12 @@ import torch
 
 from tests.oracle import DTYPE, LinearGaussian
 from thermoebm.callbacks import PosteriorAlarm
-from thermoebm.callbacks.posterior_alarm import _HeldOut, largest_curvature
+from thermoebm.callbacks.posterior_alarm import _HeldOut
 from thermoebm.densities import PowerPosterior
 from thermoebm.modules import LatentEBM
 from thermoebm.networks import ConvGenerator, EnergyMLP
 from thermoebm.objectives import MaximumLikelihood
-from thermoebm.samplers import ULA, run
+from thermoebm.samplers import ULA, largest_curvature, run
 
 CURVATURE, MOVEMENT = "posterior/step_times_curvature", "posterior/movement"
 TRY = r"; try --model\.posterior_sampler\."

@@ -3,9 +3,10 @@
 Training is bitwise identical with and without them.
 """
 
-from thermoebm.callbacks.alarms import EnergyAlarm, NotFiniteAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.alarms import NotFiniteAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.chain_diagnostics import ChainDiagnostics
 from thermoebm.callbacks.cost import Cost
+from thermoebm.callbacks.energy_alarm import EnergyAlarm
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid

@@ -6,11 +6,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from thermoebm import evidence
-from thermoebm.densities import Density, PowerPosterior, without_autocast
+from thermoebm.densities import PowerPosterior
 from thermoebm.modules import LatentEBM
+from thermoebm.samplers import largest_curvature
 
 LEAST_STEPS = 200  # of training, after which reconstructions that have not improved are reported
 
@@ -143,23 +143,6 @@ class _HeldOut:
         """Mean square per pixel of the difference from the mean image."""
         mean, square = self.sums / self.count
         return (square - mean.square()).mean().item()
-
-
-def largest_curvature(density: Density, z: Tensor, rng: torch.Generator, products: int) -> Tensor:
-    """Largest eigenvalue (...) of -∇² log q at each z (..., d), by the power method, in the precision of z.
-
-    After n products it is the Rayleigh quotient of a vector whose share of the other eigenvectors has fallen as
-    |λ_2/λ_1|^n. Where the eigenvalue of largest magnitude is negative, it is that one.
-    """
-    with without_autocast(z), torch.enable_grad():
-        z = z.detach().requires_grad_()
-        score = density.score(z)
-        vector = normalize(torch.randn(z.shape, generator=rng, dtype=z.dtype, device=z.device), dim=-1)
-        for _ in range(products):
-            (image,) = torch.autograd.grad(score, z, -vector, retain_graph=True)
-            quotient = (vector * image).sum(-1)
-            vector = normalize(image, dim=-1)
-    return quotient
 
 
 def _chains(model: LatentEBM, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ differentiation, and only the recorder CUDA graphs.
 """
 
 from thermoebm.samplers.base import Kernel, check_differentiable, compilations, run
+from thermoebm.samplers.curvature import largest_curvature
 from thermoebm.samplers.diagnostics import (
     autocorrelation,
     effective_sample_size,
@@ -29,6 +30,7 @@ __all__ = [
     "check_differentiable",
     "compilations",
     "effective_sample_size",
+    "largest_curvature",
     "pooled_autocorrelation",
     "run",
     "run_pilot",
