@@ -22,10 +22,10 @@ from torch import Tensor
 from thermoebm import evidence
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, paired, short_run
-from thermoebm.applications.evidence.annealed import plan
 from thermoebm.densities import PowerPosterior
 from thermoebm.ladders import equal_length
 from thermoebm.modules import LatentEBM
+from thermoebm.modules.annealed import dequantised, plan
 from thermoebm.runtime.cost import choose_threads
 from thermoebm.runtime.threads import threads
 from thermoebm.schedules import power_law
@@ -82,7 +82,7 @@ def main() -> None:
     levels = data.held_out_images[: options.images]
     flops = 400 * model.chains.generator_flops
     with threads(choose_threads(flops) if device == "cpu" else torch.get_num_threads()):
-        x = torch.cat(list(short_run.dequantised(levels, model.device, settings.stream)))
+        x = torch.cat(list(dequantised(levels, model.device, settings.stream)))
         begun = time.perf_counter()
         found = annealed_evidence(model, x, Annealing(max_steps=options.max_steps), settings.stream)
         seconds = {"annealed": time.perf_counter() - begun}

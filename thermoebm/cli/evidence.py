@@ -5,17 +5,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
 
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, remarks, short_run, summary
-from thermoebm.applications.evidence.annealed import BATCH, mean_and_error
 from thermoebm.applications.evidence.figure import evidence_figure
 from thermoebm.cli.parser import Parser, positive
 from thermoebm.evidence import Weighed
+from thermoebm.modules.annealed import BATCH, dequantised, mean_and_error
+from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
@@ -41,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             download=not options.no_download,
         )
         evaluation.check(settings)
-        output = options.output or options.checkpoint.resolve().parent
+        checkpoint = find_checkpoint(options.checkpoint, options.which)
+        output = options.output or checkpoint.resolve().parent
         output.mkdir(parents=True, exist_ok=True)
-        _measure(options.checkpoint, output, settings, annealing, options.simulated)
+        _measure(checkpoint, output, settings, annealing, options.simulated)
     except (ValueError, OSError, RuntimeError) as error:
         fail(f"{error or type(error).__name__}")
 
@@ -54,7 +56,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="log p(x) of held-out images by annealed importance sampling, and both bounds on simulated ones.",
     )
     defaults = evaluation.Settings()
-    parser.add_argument("checkpoint", type=Path, help="the checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="the checkpoint, or a run's folder")
+    parser.add_argument("--which", choices=get_args(Which), default="last", help="of a folder: last.ckpt or best.ckpt")
     parser.add_argument("--output", type=Path, help="folder for what is written; default: the checkpoint's")
     parser.add_argument("--evidence_images", type=positive, default=defaults.evidence_images, help="at most so many")
     parser.add_argument("--simulated", type=int, default=100, help="images simulated for both bounds; 0: none")
@@ -114,7 +117,7 @@ def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing:
     flops = BATCH * model.chains.generator_flops
     with threads(choose_threads(flops) if settings.device == "cpu" else torch.get_num_threads()):
         levels = data.held_out_images[: settings.evidence_images]
-        batches = list(short_run.dequantised(levels, model.device, settings.stream))
+        batches = list(dequantised(levels, model.device, settings.stream))
         x = torch.cat(batches)
         short = [short_run.sums(model, part, settings.stream("evidence", i))[0] for i, part in enumerate(batches)]
         evidence = annealed_evidence(model, x, annealing, settings.stream)
@@ -146,6 +149,6 @@ def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing:
             f"On {simulated} images simulated from the model the two bounds are {gap:.2f} ± {error:.2f} nats apart, "
             "which bounds the error of either there, up to the error of the prior's draws."
         )
-    for remark in remarks(evidence):
+    for remark in evaluation.choice(path) + remarks(evidence):
         say(remark)
     say(f"{output} has evidence.json, evidence.csv (each image) and evidence.png.")

@@ -3,9 +3,17 @@
 ``python -m thermoebm.applications.evidence CHECKPOINT`` measures it, ``evaluate.py`` too.
 """
 
-from thermoebm.applications.evidence.annealed import Annealing, Evidence, annealed_evidence, paired, remarks, summary
 from thermoebm.applications.evidence.bidirectional import Bounds, bounds
-from thermoebm.applications.evidence.starts import Starts, draw_starts
+from thermoebm.modules.annealed import (
+    Annealing,
+    Evidence,
+    annealed_evidence,
+    dequantised,
+    paired,
+    remarks,
+    summary,
+)
+from thermoebm.modules.starts import Starts, draw_starts
 
 __all__ = [
     "Annealing",
@@ -14,6 +22,7 @@ __all__ = [
     "Starts",
     "annealed_evidence",
     "bounds",
+    "dequantised",
     "draw_starts",
     "paired",
     "remarks",

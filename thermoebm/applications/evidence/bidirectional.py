@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from thermoebm.applications.evidence.annealed import Evidence, paired, plan
-from thermoebm.applications.evidence.starts import Stream
 from thermoebm.densities import PowerPosterior
 from thermoebm.evidence import Weighed, anneal, weigh
 from thermoebm.modules import LatentEBM
+from thermoebm.modules.annealed import Evidence, paired, plan
+from thermoebm.modules.starts import Stream
 from thermoebm.runtime.progress import bar
 
 

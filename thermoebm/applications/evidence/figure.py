@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thermoebm.applications.evidence.annealed import Evidence, mean_and_error
 from thermoebm.applications.evidence.bidirectional import Bounds
+from thermoebm.modules.annealed import Evidence, mean_and_error
 
 
 def evidence_figure(evidence: Evidence, bounds: Sequence[Bounds], short_run: float | None = None) -> Figure:

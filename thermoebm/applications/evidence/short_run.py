@@ -1,26 +1,13 @@
 """The log-evidence as training logs it: the trapezium over short chains, on images whose levels are dequantised."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from thermoebm import evidence
-from thermoebm.applications.evidence.annealed import BATCH
-from thermoebm.applications.evidence.starts import Stream
 from thermoebm.modules import LatentEBM
-
-#: The levels of images in [-1, 1] are 1/127.5 apart.
-LEVELS_PER_UNIT = 127.5
-
-
-def dequantised(levels: Tensor, device: torch.device, stream: Stream) -> Iterator[Tensor]:
-    """Batches (B, C, H, W) in [-1, 1] of eight-bit images (N, C, H, W), each level spread evenly over its width."""
-    for i, batch in enumerate(levels.split(BATCH)):
-        at = batch.to(device).float()
-        noise = torch.rand(at.shape, generator=stream("dequantisation", i), device=device)
-        yield (at + noise - 0.5) / LEVELS_PER_UNIT - 1
+from thermoebm.modules.annealed import LEVELS_PER_UNIT
 
 
 @torch.no_grad()
@@ -46,5 +33,5 @@ def chains(model: LatentEBM) -> str:
     kind = "short uncorrected chains, so the sums need not enclose log p" if name == "ULA" else "short chains"
     return (
         f"{len(schedule.temperatures())} temperatures ({schedule.describe()}), {kernel.num_steps} {name} steps of "
-        f"{kernel.step_size:g}: {kind}"
+        f"{kernel.current_step_size():.3g}: {kind}"
     )

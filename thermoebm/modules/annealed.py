@@ -1,21 +1,24 @@
 """The log-evidence of images by annealed importance sampling from the trained prior, as accurate as asked for."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from thermoebm.applications.evidence.starts import FIRST_STEP, Starts, Stream, draw_starts, work_of_starts
 from thermoebm.densities import PowerPosterior
 from thermoebm.evidence import Weighed, anneal, weigh
 from thermoebm.ladders import equal_length
-from thermoebm.modules import LatentEBM
+from thermoebm.modules.latent_ebm import LatentEBM
+from thermoebm.modules.starts import FIRST_STEP, Starts, Stream, draw_starts, work_of_starts
 from thermoebm.runtime.progress import Bar, bar
 from thermoebm.samplers import MALA, Pilot, run_pilot
 from thermoebm.schedules import power_law
 
+#: The levels of images in [-1, 1] are 1/127.5 apart.
+LEVELS_PER_UNIT = 127.5
 #: Images side by side, each with its chains. The results for a given seed depend on it.
 BATCH = 100
 # Temperatures of a pilot. From p = 5 on, the first rung of sharp likelihoods is near enough to the prior.
@@ -110,6 +113,14 @@ class Evidence(NamedTuple):
         """Share of the images with an effective size below R/2, or log weights that spread by more than 1."""
         images = self.images
         return ((images.effective_size < self.settings.chains / 2) | (images.spread > 1)).double().mean().item()
+
+
+def dequantised(levels: Tensor, device: torch.device, stream: Stream) -> Iterator[Tensor]:
+    """Batches (B, C, H, W) in [-1, 1] of eight-bit images (N, C, H, W), each level spread evenly over its width."""
+    for i, batch in enumerate(levels.split(BATCH)):
+        at = batch.to(device).float()
+        noise = torch.rand(at.shape, generator=stream("dequantisation", i), device=device)
+        yield (at + noise - 0.5) / LEVELS_PER_UNIT - 1
 
 
 def paired(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from thermoebm.densities import TemperedPrior
 from thermoebm.evidence import anneal, resampled, weigh
 from thermoebm.ladders import equal_length
-from thermoebm.modules import LatentEBM
+from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.runtime.progress import Bar
 from thermoebm.samplers import MALA, run_pilot
 from thermoebm.schedules import power_law
