@@ -213,7 +213,7 @@ def _diagnosis(
     chosen = sorted((judged | spread) - {0})
     own, _ = _run(kernel, density, z, range(1, first + 1), work.short, work.progress)
     with without_autocast(z):
-        mala = MALA(kernel.step_size, steps)
+        mala = MALA(kernel.current_step_size(), steps)
         pilot = run_pilot(target, z.new_ones(1), mala, own[-1], work.long, steps=_PILOT)
         mala = mala.tuned(pilot.sizes)
         kept, end = _run(mala, target, own[-1], chosen, work.long, work.progress)

@@ -5,7 +5,7 @@ differentiation, and only the recorder CUDA graphs.
 """
 
 from thermoebm.samplers.base import Kernel, check_differentiable, compilations, run
-from thermoebm.samplers.curvature import largest_curvature
+from thermoebm.samplers.curvature import largest_curvature, secant_curvature
 from thermoebm.samplers.diagnostics import (
     autocorrelation,
     effective_sample_size,
@@ -34,5 +34,6 @@ __all__ = [
     "pooled_autocorrelation",
     "run",
     "run_pilot",
+    "secant_curvature",
     "split_rhat",
 ]

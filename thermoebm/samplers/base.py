@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density, Tempered
@@ -61,6 +61,18 @@ class Kernel(ABC):
     differentiable = True
     #: Whether a step acts on all temperatures of a ladder at once, its first axis.
     whole_ladder = False
+
+    def current_step_size(self) -> float:
+        """s as it is now; default: ``step_size``, which no training changes."""
+        return self.step_size
+
+    def state(self) -> nn.Module | None:
+        """What training changes of the kernel, for the model's checkpoints and devices; default: nothing."""
+        return None
+
+    def after_step(self, rates: Mapping[str, Tensor]) -> None:
+        """Changes that state after a training step whose chains had these rates; nothing else calls it."""
+        return None
 
     def noise_dim(self, latent_dim: int) -> int:
         """Normal numbers that a step takes for each latent of size d; default: d."""

@@ -1,9 +1,10 @@
 """Replica exchange between neighbouring temperatures."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thermoebm.densities import Tempered
 from thermoebm.samplers.base import Kernel
@@ -61,6 +62,15 @@ class ReplicaExchange(Kernel):
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel.step_size, kernel.num_steps)
         self.kernel = kernel
+
+    def current_step_size(self) -> float:
+        return self.kernel.current_step_size()
+
+    def state(self) -> nn.Module | None:
+        return self.kernel.state()
+
+    def after_step(self, rates: Mapping[str, Tensor]) -> None:
+        self.kernel.after_step(rates)
 
     def noise_dim(self, latent_dim: int) -> int:
         return self.kernel.noise_dim(latent_dim) + 1

@@ -2,14 +2,17 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 from thermoebm.densities import Density, Tempered, Terms
 from thermoebm.samplers.base import Kernel
+
+#: Nothing is learned from step sizes beyond these: the density is flat there, or its networks are not finite.
+SMALLEST, LARGEST = 1e-8, 1e3
 
 
 class StepSizes(NamedTuple):
@@ -39,10 +42,21 @@ class MALAState(NamedTuple):
 
 
 class MALAInfo(NamedTuple):
-    """Of each chain (...): whether the proposal was accepted, and whether it was rejected for not being finite."""
+    """Of each chain (...): whether the proposal was accepted, with which probability, and whether it was not finite."""
 
     accepted: Tensor
+    probability: Tensor
     failed: Tensor
+
+
+class AdaptedStep(nn.Module):
+    """The logarithm () of a step size that training adapts."""
+
+    log_size: Tensor
+
+    def __init__(self, step_size: float) -> None:
+        super().__init__()
+        self.register_buffer("log_size", torch.tensor(math.log(step_size)))
 
 
 class MALA(Kernel):
@@ -56,22 +70,64 @@ class MALA(Kernel):
     Sources: Besag (1994), JRSS B 56; Roberts & Tweedie (1996), Bernoulli 2. In high dimension the best acceptance is
     0.574 (Roberts & Rosenthal 1998, JRSS B 60); see :func:`thermoebm.samplers.run_pilot`.
 
+    With a ``target_acceptance`` a, the step size follows the model while it learns: after each training step whose
+    chains had the mean acceptance A,
+
+        log s ← log s + g (A - a)       (Robbins & Monro 1951, with a constant gain),
+
+    shared by all chains, temperatures and processes; of a ladder, A is that of the last temperature, whose density is
+    the narrowest. Within a chain, and in all that does not train, s stays as it is. It is a part of the model and of
+    its checkpoints.
+
     Args:
-        step_size: s > 0, in the convention of :class:`thermoebm.samplers.ULA`.
+        step_size: s > 0, in the convention of :class:`thermoebm.samplers.ULA`; where adaptation starts.
         num_steps: Number K of steps in a chain.
+        target_acceptance: a in (0, 1), for instance .574; None: the step size stays.
+        gain: g > 0. The step size follows within about 1/g training steps.
+
+    Raises:
+        ValueError: If the acceptance or the gain is out of its range.
     """
 
     differentiable = False
 
-    def __init__(self, step_size: float, num_steps: int) -> None:
+    def __init__(
+        self, step_size: float, num_steps: int, target_acceptance: float | None = None, gain: float = 0.05
+    ) -> None:
         super().__init__(step_size, num_steps)
+        if target_acceptance is not None and not (0 < target_acceptance < 1 and 0 < gain < math.inf):
+            raise ValueError(
+                f"MALA: target_acceptance is {target_acceptance} and gain {gain}; take an acceptance between 0 and 1, "
+                "for instance 0.574, and a positive gain."
+            )
+        self.target_acceptance = target_acceptance
+        self.gain = gain
         self.sizes: StepSizes | None = None
+        self.adapted = AdaptedStep(step_size) if target_acceptance is not None else None
 
     def tuned(self, sizes: StepSizes) -> Self:
         """A copy with step sizes as a function of the density's temperature, in place of the one step size."""
         other = copy.copy(self)
         other.sizes = sizes
         return other
+
+    def current_step_size(self) -> float:
+        return self.step_size if self.adapted is None else self.adapted.log_size.exp().item()
+
+    def state(self) -> nn.Module | None:
+        return self.adapted
+
+    @torch.no_grad()
+    def after_step(self, rates: Mapping[str, Tensor]) -> None:
+        if self.adapted is None:
+            return
+        assert self.target_acceptance is not None
+        difference = rates["acceptance"].reshape(-1)[-1] - self.target_acceptance
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(difference)
+            difference /= distributed.get_world_size()
+        size = self.adapted.log_size  # in place: recorded chains read it there
+        size.add_(self.gain * difference.to(size)).clamp_(math.log(SMALLEST), math.log(LARGEST))
 
     def noise_dim(self, latent_dim: int) -> int:
         return latent_dim + 1
@@ -90,6 +146,7 @@ class MALA(Kernel):
         back = (z - proposal - size * proposed_score).square().sum(-1) / (4 * size.squeeze(-1))
         ratio = proposed - log_q - back + epsilon.square().sum(-1) / 2
         failed = ratio.isnan() | (proposed == math.inf)
+        probability = ratio.exp().clamp(max=1).where(~failed, 0)
         accepted = (torch.special.ndtr(coin) < ratio.exp()) & ~failed
         kept = Terms(
             torch.where(accepted, terms.values, state.terms.values),
@@ -97,7 +154,7 @@ class MALA(Kernel):
         )
         z = torch.where(accepted.unsqueeze(-1), proposal, z)
         state = MALAState(z, kept, size, state.accepted + accepted, state.failed + failed)
-        return state, MALAInfo(accepted, failed)
+        return state, MALAInfo(accepted, probability, failed)
 
     def moved(self, density: Tempered, state: MALAState) -> MALAState:
         return state._replace(step_size=self._sizes(density, state.z))  # the terms do not depend on the temperature
@@ -115,6 +172,8 @@ class MALA(Kernel):
 
     def _sizes(self, density: Any, z: Tensor) -> Tensor:
         """Step sizes (..., 1) of latents z (..., d)."""
+        if self.adapted is not None and self.sizes is None:
+            return self.adapted.log_size.exp().to(z).expand_as(z[..., :1])
         if self.sizes is None:
             return torch.full_like(z[..., :1], self.step_size)
         t = density.t if isinstance(density, Tempered) else z.new_ones(())

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from thermoebm.densities import Tempered
-from thermoebm.samplers.mala import MALA, StepSizes
+from thermoebm.samplers.mala import LARGEST, MALA, SMALLEST, StepSizes
 
 #: The acceptance at which MALA moves furthest in high dimension (Roberts & Rosenthal 1998, JRSS B 60).
 TARGET = 0.574
-#: Nothing is learned from step sizes beyond these: the density is flat there, or its networks are not finite.
-_SMALLEST, _LARGEST = 1e-8, 1e3
 
 
 class Pilot(NamedTuple):
@@ -53,7 +51,7 @@ def run_pilot(
     Args:
         path: The densities, whose temperature is replaced.
         temperatures: (n,), ascending.
-        kernel: Its step size is where adaptation starts.
+        kernel: Its step size is where the pilot starts.
         z: Samples (..., d) at the first temperature.
         rng: Stream of the noise.
         steps: Steps at each temperature.
@@ -63,7 +61,7 @@ def run_pilot(
     Raises:
         ValueError: If no step size from 1e-8 to 1e3 is accepted at some temperature.
     """
-    log_size = math.log(kernel.step_size)
+    log_size = math.log(kernel.current_step_size())
     sizes, expected, acceptances = [], [], []
     with torch.no_grad():
         for t in temperatures.to(z):
@@ -77,7 +75,7 @@ def run_pilot(
                 state, info = kernel.step(density, state, noise)
                 rate = info.accepted.to(z).mean().item()
                 log_size += 2 / (1 + 3 * k / steps) * (rate - target)
-                if not math.log(_SMALLEST) < log_size < math.log(_LARGEST):
+                if not math.log(SMALLEST) < log_size < math.log(LARGEST):
                     raise ValueError(
                         f"Pilot: at temperature {t.item():.3g} a step size of {math.exp(log_size):.1e} has acceptance "
                         f"{rate:.2g}; check that energies and images of the networks are finite."
