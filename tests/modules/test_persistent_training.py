@@ -89,6 +89,31 @@ def test_training_goes_on_where_the_last_visit_to_an_image_ended(persistent, mon
         assert visits.sum(1).tolist() == [len(visited.unique())] * len(states)
 
 
+def test_prior_chains_alone_can_go_on(small_model, monkeypatch):
+    """Posterior ones then start at π0, as those of ``reference`` do with the same noise; only prior ones are kept."""
+    starts = {}
+    for start in ("persistent_prior", "reference"):
+        model = small_model(chain_start=start, objective=ladder())
+        for name in ("prior", "posterior"):
+            kept, inner = starts.setdefault((start, name), []), getattr(model.chains, f"run_{name}")
+
+            def run(*arguments, kept=kept, inner=inner, **options):
+                kept.append(arguments[-2].clone())
+                return inner(*arguments, **options)
+
+            monkeypatch.setattr(model.chains, f"run_{name}", run)
+        fit(model, digits(), 2)
+        if start == "persistent_prior":
+            assert [*tables(model)] == ["prior"]
+    of_prior, of_posterior = (
+        list(map(torch.equal, starts["persistent_prior", name], starts["reference", name]))
+        for name in ("prior", "posterior")
+    )
+    assert of_prior[:3] == [True] * 3  # first visits
+    assert not any(of_prior[3:])
+    assert all(of_posterior)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(persistent, tmp_path):
     """Bit for bit: parameters and chains; and without its chains it is another one."""
     parts, paths = [], {name: tmp_path / f"{name}.ckpt" for name in ("whole", "two", "without", "resumed")}

@@ -108,7 +108,10 @@ class GenerationMetrics(pl.Callback):
     def _measure(self, model: LatentEBM) -> dict[str, float]:
         extractor = self._extractor
         assert extractor is not None
-        fake = generation.draw(model, self.num_samples, lambda i: model.stream("generation metrics", 1, i), "samples")
+        with model.averaged_weights():
+            fake = generation.draw(
+                model, self.num_samples, lambda i: model.stream("generation metrics", 1, i), "samples"
+            )
         y = extractor(fake, "features of samples")
         measured: dict[str, float] = {}
         for split, (images, sizes) in self._real.items():

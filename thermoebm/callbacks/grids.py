@@ -26,7 +26,9 @@ class SampleGrid(PictureCallback):
         self._check_positive("count", "columns")
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
-        return image_grid(model.generate(self.count, model.stream("sample grid")), self.columns)
+        with model.averaged_weights():
+            images = model.generate(self.count, model.stream("sample grid"))
+        return image_grid(images, self.columns)
 
 
 class ReconstructionGrid(PictureCallback):
@@ -48,7 +50,9 @@ class ReconstructionGrid(PictureCallback):
 
     def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
         x = held_out(trainer, model, self.count)
-        return reconstruction_grid(x, model.reconstruct(x, model.stream("reconstruction grid")), self.columns)
+        with model.averaged_weights():
+            reconstructions = model.reconstruct(x, model.stream("reconstruction grid"))
+        return reconstruction_grid(x, reconstructions, self.columns)
 
 
 def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int) -> Tensor:

@@ -6,20 +6,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from thermoebm import evidence, optim
+from thermoebm import optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
+from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.chains import Chains
 from thermoebm.modules.fitting import Network, fitted
+from thermoebm.modules.held_out import HeldOut
 from thermoebm.modules.persistent import Batch, PersistentChains, apart
-from thermoebm.modules.sampling import Sampling
+from thermoebm.modules.sampling import ChainStart
 from thermoebm.networks import Energy, Generator
-from thermoebm.objectives import MaximumLikelihood, Objective
+from thermoebm.objectives import MaximumLikelihood, Objective, Output
 from thermoebm.optim import DecayedAdam
 from thermoebm.samplers import ULA, Kernel, check_differentiable
 from thermoebm.schedules import PowerLaw, Schedule
 
 
-class LatentEBM(Sampling):
+class LatentEBM(HeldOut):
     """Latent-space energy-based prior model (Pang et al. 2020; report, section 2).
 
     z ~ p_α(z) ∝ exp(f_α(z)) π0(z) and x = g_β(z) + σl ε; both networks are trained by one objective.
@@ -41,9 +43,12 @@ class LatentEBM(Sampling):
             of the batch's prior chains (``prior_chain``), or, as prior chains then do too, where the last visit to the
             image ended (``persistent``, in training steps and draws of its gradient:
             :class:`thermoebm.modules.persistent.PersistentChains`; whatever is measured otherwise starts at π0).
+            ``persistent_prior``: prior chains go on so, and posterior chains start at π0.
         evidence_schedule: Temperatures at which the held-out evidence is measured, whatever the objective.
         temperature_chunk: Temperatures sampled side by side; ``auto``: see :class:`thermoebm.modules.chains.Chains`.
         compile: Compile the Langevin steps of training: ``on``, ``off``, ``graph`` (on CUDA) or ``auto`` (if it pays).
+        average_decay: Rate r of an exponential average of the weights, which then samples, is validated, and is what a
+            checkpoint is evaluated with (:class:`thermoebm.modules.averaging.AveragedWeights`); None: no average.
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
         seed: Seed of all noise that this module draws, combined with the process's rank.
 
@@ -64,10 +69,11 @@ class LatentEBM(Sampling):
         prior_sigma: float = 1.0,
         likelihood_sigma: float = 0.3,
         likelihood_constant: Literal["gaussian", "logsumexp"] = "gaussian",
-        chain_start: Literal["reference", "prior_chain", "persistent"] = "reference",
+        chain_start: ChainStart = "reference",
         evidence_schedule: Schedule = PowerLaw(10, 6.0),  # noqa: B008  (frozen)
         temperature_chunk: Literal["auto"] | int = "auto",
         compile: Literal["auto", "on", "graph", "off"] = "auto",
+        average_decay: float | None = None,
         pixel_noise: bool = False,
         seed: int = 0,
     ) -> None:
@@ -93,6 +99,7 @@ class LatentEBM(Sampling):
         self.prior_sampler = prior_sampler or ULA(step_size=0.16, num_steps=60)
         self.posterior_sampler = posterior_sampler or ULA(step_size=0.01, num_steps=20)
         self._check_samplers()
+        self.sampler_states = nn.ModuleDict({n: m for n, k in self._kernels().items() if (m := k.state()) is not None})
         self.optimizer_settings = ((energy, energy_optimizer), (generator, generator_optimizer))
         self.decay_interval = decay_interval
         self.chain_start = chain_start
@@ -105,14 +112,18 @@ class LatentEBM(Sampling):
         densities, samplers = (self.prior, self.likelihood), (self.prior_sampler, self.posterior_sampler)
         self.chains = Chains(energy, generator, *densities, *samplers, temperature_chunk, compile)
         self.persistent = PersistentChains()
+        self.averaged = None if average_decay is None else AveragedWeights(self.weights(), average_decay)
         self.keys: Tensor | None = None  # of the images of this training step, from an ImageDataModule
 
     def _check_samplers(self) -> None:
         if self.prior_sampler.whole_ladder:
             raise ValueError("LatentEBM: prior_sampler exchanges temperatures, and the prior has one; give its kernel.")
         if self.objective.differentiates_chains():
-            for kernel in (self.prior_sampler, self.posterior_sampler):
+            for kernel in self._kernels().values():
                 check_differentiable(kernel)
+
+    def _kernels(self) -> dict[str, Kernel]:
+        return {"prior": self.prior_sampler, "posterior": self.posterior_sampler}
 
     def notes(self) -> list[str]:
         """What these settings mean, as far as a user may not expect it; each note in a few words."""
@@ -141,7 +152,7 @@ class LatentEBM(Sampling):
     @property
     def keyed(self) -> bool:
         """Whether training batches need the keys of persistent chains; an ImageDataModule asks for it."""
-        return self.chain_start == "persistent"
+        return self.chain_start in ("persistent", "persistent_prior")
 
     def loss(self, batch: Tensor | Batch, rng: torch.Generator, step: int | None = None) -> Tensor:
         """The objective's loss on images (B, C, H, W), a scalar; all of its noise comes from the stream ``rng``.
@@ -167,8 +178,9 @@ class LatentEBM(Sampling):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(output.loss)
+        optim.clip(self.optimizer_settings)
         optimizer.step()
-        self.objective.after_step(output)
+        self._after_step(output)
         self._decay_learning_rates("step")
         scalars = {"loss": output.loss.detach(), **output.diagnostics}
         self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
@@ -178,14 +190,16 @@ class LatentEBM(Sampling):
         for name, value in self.chains.by_rung().items():
             self.log(f"train/chains/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
 
+    def _after_step(self, output: Output) -> None:
+        """Changes what follows the networks: the objective's state, adapted step sizes, averaged weights."""
+        self.objective.after_step(output)
+        for name, kernel in self._kernels().items():
+            kernel.after_step({k.removeprefix(f"{name}/"): v for k, v in self.chains.rates.items() if name in k})
+        if self.averaged is not None:
+            self.averaged.update(self.weights())
+
     def on_train_epoch_end(self) -> None:
         self._decay_learning_rates("epoch")
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._evaluate("val", batch, batch_idx)
-
-    def test_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._evaluate("test", batch, batch_idx)
 
     def teardown(self, stage: str) -> None:
         """Gives back the memory of recorded chains, which are of no use once the model has left its device."""
@@ -201,33 +215,7 @@ class LatentEBM(Sampling):
         if self.keyed:
             self.persistent.restore(checkpoint.get("persistent_chains"))
 
-    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Generates as many images as the batch has entries; the entries themselves are not used."""
-        return self.generate(len(batch[0]), self.stream("predict", batch_idx))
-
     def _decay_learning_rates(self, interval: str) -> None:
         scheduler: Any = self.lr_schedulers()
         if interval == self.decay_interval:
             scheduler.step()
-
-    def _evaluate(self, stage: str, x: Tensor, batch_idx: int) -> None:
-        """Logs the objective's loss and the measures that compare objectives, on held-out images, with separate noise.
-
-        The noise depends on the batch, not on the epoch, so that curves over epochs change through learning alone, and
-        not on the stage: validation and test use the same images and give the same numbers.
-        """
-        output = self.objective(self, x, self.stream("val", batch_idx), step=None)
-        t, ell = self.ladder(x, self.evidence_schedule, self.stream("val evidence", batch_idx))
-        log_evidence = evidence.trapezium(t, ell.mean(-1))
-        left, right = evidence.bracket(t, ell.mean(-1))
-        reconstruction = self.reconstruct(x, self.stream("val reconstruction", batch_idx))
-        scalars = {
-            "loss": output.loss.detach(),
-            **output.diagnostics,
-            "short_run_evidence": log_evidence,
-            "short_run_nll": -log_evidence,
-            "left_sum": left,
-            "right_sum": right,
-            "reconstruction_error": (x - reconstruction).square().mean(),
-        }
-        self.log_dict({f"{stage}/{name}": v for name, v in scalars.items()}, batch_size=len(x), sync_dist=True)

@@ -15,6 +15,8 @@ from thermoebm.runtime.cost import precision
 from thermoebm.samplers import Kernel
 from thermoebm.schedules import Schedule
 
+ChainStart = Literal["reference", "prior_chain", "persistent", "persistent_prior"]
+
 
 class Sampling(Restorable):
     """Draws from the densities of a model; a subclass sets the attributes and trains the networks."""
@@ -28,7 +30,7 @@ class Sampling(Restorable):
     persistent: PersistentChains
     prior_sampler: Kernel
     posterior_sampler: Kernel
-    chain_start: Literal["reference", "prior_chain", "persistent"]
+    chain_start: ChainStart
     pixel_noise: bool
     seed: int
 
@@ -78,10 +80,13 @@ class Sampling(Restorable):
             z_prior = self.sample_prior(len(x), rng) if z_prior is None else z_prior
             z = z_prior.expand(len(temperatures), *z_prior.shape)
         else:
-            z = self.persistent.starts("posterior", self.sample_reference((len(temperatures), len(x)), rng))
+            z = self.sample_reference((len(temperatures), len(x)), rng)
+            if self.chain_start == "persistent":
+                z = self.persistent.starts("posterior", z)
         noise = self._noise(self.posterior_sampler, z, rng)
         end = self.chains.run_posterior(x, temperatures, z, noise, differentiable=differentiable)
-        self.persistent.leave("posterior", end)
+        if self.chain_start == "persistent":
+            self.persistent.leave("posterior", end)
         return end
 
     def ladder(self, x: Tensor, schedule: Schedule, rng: torch.Generator) -> tuple[Tensor, Tensor]:

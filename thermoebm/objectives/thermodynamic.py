@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from thermoebm import evidence
 from thermoebm.objectives.base import Model, Objective, Output
 from thermoebm.objectives.gaussian_kl import GaussianKL
-from thermoebm.objectives.maximum_likelihood import contrast
+from thermoebm.objectives.maximum_likelihood import check_penalty, contrast
 from thermoebm.schedules import Adaptive, PowerLaw, Schedule
 
 Estimator = Literal["endpoints", "detached", "contrastive", "pathwise"]
@@ -45,9 +45,11 @@ class ThermodynamicIntegration(Objective):
         kl: How the KL terms are computed.
         evidence_every: Interval n in steps at which ``endpoints`` samples the inner rungs, which its gradient does not
             need.
+        energy_penalty: As of :class:`thermoebm.objectives.MaximumLikelihood`; of ``endpoints`` and ``contrastive``.
 
     Raises:
-        ValueError: If the estimator is unknown, η is negative or infinite, or ``evidence_every`` is below 1.
+        ValueError: If the estimator is unknown, η is negative or infinite, ``evidence_every`` is below 1, or the
+            penalty cannot be one or changes no gradient.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ThermodynamicIntegration(Objective):
         eta: float = 0.0,
         kl: GaussianKL = GaussianKL(),  # noqa: B008  (frozen)
         evidence_every: int = 1,
+        energy_penalty: float = 0.0,
     ) -> None:
         if estimator not in get_args(Estimator):
             raise ValueError(
@@ -71,7 +74,14 @@ class ThermodynamicIntegration(Objective):
         self.schedule = schedule
         self.eta = eta
         self.kl = kl
+        check_penalty("ThermodynamicIntegration", energy_penalty)
+        if energy_penalty and estimator in ("detached", "pathwise"):
+            raise ValueError(
+                f"ThermodynamicIntegration: energy_penalty is {energy_penalty}, and {estimator} has no contrast of "
+                "energies that it could change; take endpoints or contrastive, or leave it out."
+            )
         self.evidence_every = evidence_every
+        self.energy_penalty = energy_penalty
 
     def state(self) -> nn.Module | None:
         return self.schedule if isinstance(self.schedule, nn.Module) else None
@@ -115,7 +125,7 @@ class ThermodynamicIntegration(Objective):
         z_above = model.sample_posterior(x, above, rng, z_prior=z_prior, differentiable=pathwise)
         z = torch.cat([z_prior.unsqueeze(0), z_above])
 
-        difference, diagnostics = contrast(model, z[-1], z_prior)
+        difference, diagnostics = contrast(model, z[-1], z_prior, self.energy_penalty)
         if self.estimator in ("detached", "pathwise"):
             difference = 0 * difference  # keeps all parameters in the graph, as DDP needs
 
