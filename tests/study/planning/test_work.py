@@ -8,10 +8,13 @@ import torch
 from tests import ROOT
 from thermoebm.callbacks.cost import count_flops
 from thermoebm.cli.train import CLI
+from thermoebm.densities import PowerPosterior
 from thermoebm.networks import ConvGenerator
 from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
-from thermoebm.runtime.step_time import Rates
+from thermoebm.runtime.step_time import Rates, Trace
+from thermoebm.samplers import MALA
 from thermoebm.schedules import PowerLaw
+from thermoebm.study.planning.definitions import EVIDENCE
 from thermoebm.study.planning.file import read
 from thermoebm.study.planning.work import Counter, Machine, adam_seconds, trace_chains, trace_gradient, without_values
 from thermoebm.study.running import plan
@@ -79,6 +82,23 @@ def test_a_run_is_its_steps_and_measurements(digits):
     draws = variance["num_batches"] * variance["repetitions"] * (times * len(variance["splits"]) + 1)
     assert work.draws.flops == pytest.approx(draws * gradient[model.objective.whole_ladder(None)][0])
     assert work.seconds == work.training.seconds + work.draws.seconds + work.chains.seconds
+
+
+def test_annealed_evidence_is_all_steps_of_all_its_trials(digits):
+    """4 chains of 125 + 250 + 500 + 1,000 steps for each of 297 images, as a run counts them; none is less."""
+    cell = digits.cells[0]
+    chains = {kind: Counter(lambda cell: MACHINE, kind).work(cell).chains.flops for kind in EVIDENCE}
+    model = cell.composed.model
+    path = PowerPosterior(model.prior, model.likelihood, torch.zeros(297, 1, 8, 8), torch.ones(()))
+    kernel = MALA(0.01, 1)
+    with Trace() as trace:
+        state = kernel.init(path, torch.zeros(297, 32))
+    step = sum(
+        operation.flops for operation in trace.operations
+    )  # a pass through each network and back, which is what a step takes
+    assert chains["annealed"] - chains["short"] == pytest.approx(4 * 1875 * step, rel=1e-6)
+    assert state.z.shape == (297, 32)
+    assert chains["none"] < chains["short"]
 
 
 def test_models_that_differ_in_values_only_are_traced_once(digits):

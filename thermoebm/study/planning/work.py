@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thermoebm.applications.evaluation import Settings
 from thermoebm.gradients.draws import trainable
 from thermoebm.modules import LatentEBM
 from thermoebm.modules.generation import BATCH
@@ -55,7 +56,7 @@ class Work:
         steps: The number of training steps.
         training: All training steps; the operations as a run on a CPU logs them in ``cost/flops``.
         draws: The gradient draws that the variance is estimated from.
-        chains: All other measurements: validation, distances, the evaluation at the end.
+        chains: All other measurements: validation, distances, the evidence at the end.
     """
 
     steps: int
@@ -81,6 +82,11 @@ class Part(NamedTuple):
         lengths = model.prior_sampler.num_steps, model.posterior_sampler.num_steps
         return one + (lengths[0] - 1) * (prior - one) + (lengths[1] - 1) * (posterior - one)
 
+    def posterior_step(self, images: int, machine: Machine) -> Any:
+        """Operations and seconds of one more step of all posterior chains."""
+        one, _, posterior = (_amount(operations, images / _TRACED, machine) for operations in self)
+        return posterior - one
+
 
 def posterior_steps(run: Run) -> float:
     """Langevin steps of one image's posterior chains over all epochs: a run's relative cost, without counting FLOPs."""
@@ -94,10 +100,12 @@ class Counter:
 
     Args:
         machine: Maps a cell to how its runs are executed.
+        evidence: What evaluate.py measures of log p(x), one of ``EVIDENCE``.
     """
 
-    def __init__(self, machine: Callable[[Cell], Machine]) -> None:
+    def __init__(self, machine: Callable[[Cell], Machine], evidence: str = "short") -> None:
         self.machine = machine
+        self.evidence = evidence
         self._traced: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -120,14 +128,26 @@ class Counter:
         validations = epochs // (trainer["check_val_every_n_epoch"] or 1)
         draws = variance["num_batches"] * variance["repetitions"] * draw
         samples = fidelity["num_samples"] / BATCH * sample.amount(model, BATCH, machine)
-        # The last term is the evaluation at the end.
-        chains = (validations * validated * (draw + evidence) + held_out * evidence) / batch
+        chains = validations * validated * (draw + evidence) / batch + self._evaluation(cell, held_out, machine)
         return Work(
             steps,
             Amount(*(training + optimizer)),
             Amount(*(draws * (_times(epochs, variance) + 1))),
             Amount(*(samples * (_times(epochs, fidelity) + 1) + chains)),
         )
+
+    def _evaluation(self, cell: Cell, held_out: int, machine: Machine) -> Any:
+        """The evidence of held-out images at a run's end; annealed, by all trials: a few fewer if it settles early."""
+        if self.evidence == "none":
+            return 0.0
+        ladder, _ = self._chains(cell)
+        model, images = cell.composed.model, min(held_out, Settings.evidence_images)
+        work = images / BATCH * ladder.amount(model, BATCH, machine)
+        if self.evidence == "annealed":
+            settings, rungs = Settings.annealing, len(model.evidence_schedule.temperatures()) - 1
+            chains = settings.chains * sum(settings.trials()) / rungs  # ladders that do as many steps
+            work = work + images / BATCH * chains * ladder.posterior_step(BATCH, machine)
+        return work
 
     def sizes(self, cell: Cell) -> tuple[int, int]:
         """The numbers of training and held-out images; the data are read only if the config does not give them."""

@@ -66,7 +66,7 @@ def plan(study: Study, output: Path, jobs: int | None, threads_each: int | None,
     executor = Local(jobs, threads_each, runs_per_gpu)
     started = time.perf_counter()
     machines = Machines(executor.threads)
-    counter = Counter(machines)
+    counter = Counter(machines, study.runs[0].evidence)
     works = {cell.name: counter.work(cell) for cell in study.cells}
     seconds = {cell.name: machines.seconds(cell, works[cell.name]) for cell in study.cells}
     took = time.perf_counter() - started
