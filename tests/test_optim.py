@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from thermoebm.optim import DecayedAdam, build
+from thermoebm.optim import DecayedAdam, build, clip
 
 
 def test_decay_is_that_of_the_report_in_closed_form():
@@ -99,6 +99,76 @@ def test_a_loaded_state_goes_on_with_lower_rates_and_other_betas():
         assert group["lr"] == pytest.approx(1e-3 * 0.9 ** (decays - 1), rel=1e-12)
         new.step(), goes_on.step()
     assert torch.equal(new.state[network.weight]["step"], torch.tensor(6.0))
+
+
+def test_weights_decay_apart_from_the_gradient():
+    """Without a gradient θ_n = θ_0 Π(1 - η_i w), whatever Adam's moments; with one, torch's AdamW bit by bit."""
+    torch.manual_seed(0)
+    network, twin = nn.Linear(3, 4).double(), nn.Linear(3, 4).double()
+    twin.load_state_dict(network.state_dict())
+    settings = DecayedAdam(1e-2, 1e-4, (0.5, 0.999), 0.9, 0, weight_decay=0.3)
+    start, (optimizer, scheduler), shrunk = network.weight.detach().clone(), build([(network, settings)]), 1.0
+    for n in range(5):
+        network.weight.grad, network.bias.grad = torch.zeros(4, 3).double(), torch.zeros(4).double()
+        optimizer.step(), scheduler.step()
+        shrunk *= 1 - 1e-2 * 0.9**n * 0.3
+    torch.testing.assert_close(network.weight.detach(), shrunk * start, rtol=1e-14, atol=0)
+    network.load_state_dict(twin.state_dict())
+    optimizer, _ = build([(network, settings)])
+    other, x = torch.optim.AdamW(twin.parameters(), 1e-2, (0.5, 0.999), weight_decay=0.3), torch.randn(5, 3).double()
+    for _ in range(5):
+        for net, adam in ((network, optimizer), (twin, other)):
+            adam.zero_grad()
+            net(x).tanh().square().mean().backward()
+            adam.step()
+    assert torch.equal(network.weight, twin.weight)
+
+
+def test_a_loaded_state_takes_the_weight_decay_of_its_settings():
+    network = nn.Linear(3, 4)
+    (old, _), (new, _) = (build([(network, DecayedAdam(weight_decay=w))]) for w in (0.0, 0.7))
+    state = old.state_dict()
+    for group in state["param_groups"]:
+        del group["decoupled_weight_decay"]  # of a checkpoint from before there was any
+    new.load_state_dict(state)
+    assert new.param_groups[0]["weight_decay"] == 0.7
+    assert new.param_groups[0]["decoupled_weight_decay"]
+
+
+def test_each_networks_gradient_is_clipped_at_its_own_norm():
+    """To the norm and in the same direction where it is longer; as it is where it is shorter or none is set."""
+    torch.manual_seed(0)
+    networks = [nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(3, 4)]
+    for network in networks:
+        network.weight.grad, network.bias.grad = torch.randn(4, 3), torch.randn(4)
+    before = [torch.cat([p.grad.flatten() for p in n.parameters()]) for n in networks]
+    clip(zip(networks, (DecayedAdam(clip_norm=0.1), DecayedAdam(clip_norm=100.0), DecayedAdam()), strict=True))
+    after = [torch.cat([p.grad.flatten() for p in n.parameters()]) for n in networks]
+    torch.testing.assert_close(after[0], 0.1 * before[0] / before[0].norm(), rtol=1e-4, atol=0)
+    assert torch.equal(after[1], before[1])
+    assert torch.equal(after[2], before[2])
+
+
+@pytest.mark.parametrize("fields", [{"weight_decay": v} for v in (-1.0, math.inf, math.nan)] + [{"clip_norm": 0.0}])
+def test_decays_and_norms_that_cannot_work_are_refused(fields):
+    with pytest.raises(ValueError, match=r"DecayedAdam: weight_decay .* clip_norm"):
+        DecayedAdam(**fields)
+
+
+def test_a_network_slowed_down_keeps_its_schedule():
+    """Its rate is a third of the schedule's from then on, now and after later decays; a resumed training has it too."""
+    networks = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    pairs = [(network, DecayedAdam(1e-2, 1e-4, decay_rate=0.9, decay_begin=0)) for network in networks]
+    (optimizer, decay), (resumed, goes_on) = build(pairs), build(pairs)
+    for n, factor in enumerate((1, 1 / 3, 1 / 3)):
+        if n == 1:
+            decay.slow_down(networks[0], 1 / 3)
+        resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        goes_on.load_state_dict(decay.state_dict())
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([1e-2 * 0.9**n * factor, 1e-2 * 0.9**n], rel=1e-12)
+        assert rates == decay.get_last_lr() == [group["lr"] for group in resumed.param_groups] == goes_on.get_last_lr()
+        optimizer.step(), decay.step()
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -1.0])

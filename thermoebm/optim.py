@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -22,6 +22,9 @@ class DecayedAdam:
         betas: Decay rates of Adam's moments.
         decay_rate: Factor of the learning rate for each epoch.
         decay_begin: Epoch after which the decay begins.
+        weight_decay: w of the decoupled decay θ ← (1 - η w) θ before each step, at learning rate η (Loshchilov & Hutter
+            2019).
+        clip_norm: The network's gradient is scaled down to this Euclidean norm where it is larger; None: never.
 
     Raises:
         ValueError: If a rate is out of its range.
@@ -32,6 +35,8 @@ class DecayedAdam:
     betas: tuple[float, float] = (0.5, 0.999)
     decay_rate: float = 0.975
     decay_begin: int = 1
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         if not math.inf > self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
@@ -46,6 +51,11 @@ class DecayedAdam:
                 f"DecayedAdam: decay_rate {self.decay_rate} must lie in (0, 1] and decay_begin {self.decay_begin} "
                 "must be finite and not negative."
             )
+        if not (0 <= self.weight_decay < math.inf and (self.clip_norm is None or 0 < self.clip_norm < math.inf)):
+            raise ValueError(
+                f"DecayedAdam: weight_decay {self.weight_decay} must be finite and not negative, clip_norm "
+                f"{self.clip_norm} positive and finite, or null."
+            )
 
     def factor(self, epochs: float) -> float:
         """Learning rate after this many epochs, divided by the initial one."""
@@ -57,19 +67,33 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
     """One Adam optimiser with a parameter group for each network, and its learning-rate scheduler.
 
     With a single optimiser a batch is one global step. Step the scheduler ``decays_per_epoch`` times an epoch: once, or
-    once for each batch. A loaded state brings Adam's moments and the number of decays; rates, betas and the kernel (on
-    CUDA a fused one) are those of these settings and this device.
+    once for each batch. A loaded state brings Adam's moments and the number of decays; rates, betas, weight
+    decay and the kernel (on CUDA a fused one) are those of these settings and this device.
     """
     pairs = list(networks)
     groups: list[dict[str, Any]] = [
-        {"params": list(net.parameters()), "lr": adam.learning_rate, "betas": adam.betas} for net, adam in pairs
+        {
+            "params": list(net.parameters()),
+            "lr": adam.learning_rate,
+            "betas": adam.betas,
+            "weight_decay": adam.weight_decay,
+        }
+        for net, adam in pairs
     ]
     on_cuda = all(p.is_cuda for group in groups for p in group["params"])
-    optimizer = Adam(groups, fused=on_cuda or None)
+    optimizer = Adam(groups, fused=on_cuda or None, decoupled_weight_decay=True)
 
     def settled(_: object, state: dict[str, Any]) -> dict[str, Any]:
         """The state with ``fused`` of this optimiser, by which torch places Adam's step, and with its betas."""
-        own = [{"fused": on_cuda or None, "betas": adam.betas} for _, adam in pairs]
+        own = [
+            {
+                "fused": on_cuda or None,
+                "betas": adam.betas,
+                "weight_decay": adam.weight_decay,
+                "decoupled_weight_decay": True,
+            }
+            for _, adam in pairs
+        ]
         saved = state["param_groups"]
         return state | {"param_groups": [group | mine for group, mine in zip(saved, own, strict=True)]}
 
@@ -81,13 +105,41 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
     return optimizer, _Decay(optimizer, [factor(adam) for _, adam in pairs])
 
 
+def clip(networks: Iterable[tuple[nn.Module, DecayedAdam]]) -> None:
+    """Scales the gradient of each network to at most its ``clip_norm``, before the optimiser's step."""
+    for net, adam in networks:
+        if adam.clip_norm is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), adam.clip_norm)
+
+
 class _Decay(LambdaLR):
-    """Goes on at the count of decays of a loaded state, with its own rates; torch takes rates from the state too."""
+    """Goes on at the count of decays of a loaded state, with its own rates; torch takes rates from the state too.
+
+    A rate is the initial one times the decay's factor times the group's ``scale``, which is 1 unless training slowed it
+    down, and is a part of the optimiser's state.
+    """
+
+    def get_lr(self) -> list[float | Tensor]:
+        groups = zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True)
+        return [rate * factor(self.last_epoch) * group.get("scale", 1.0) for group, rate, factor in groups]
+
+    def group(self, network: nn.Module) -> dict[str, Any]:
+        """The optimiser's settings for a network, of which ``lr`` is the rate now."""
+        own = {id(p) for p in network.parameters()}
+        (group,) = (g for g in self.optimizer.param_groups if own & {id(p) for p in g["params"]})
+        return group
+
+    def slow_down(self, network: nn.Module, factor: float) -> None:
+        """Multiplies the scale of a network's learning rate by a factor, from now on."""
+        group = self.group(network)
+        group["scale"] = group.get("scale", 1.0) * factor
+        self._set_rates()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
-        self._last_lr = [
-            rate * factor(self.last_epoch) for rate, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        self._last_lr = self.get_lr()
         for group, initial, rate in zip(self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True):
             group["initial_lr"], group["lr"] = initial, rate

@@ -11,14 +11,14 @@ from thermoebm.modules import LatentEBM
 
 @pytest.fixture
 def fit(tmp_path):
-    """Trains a model for two batches an epoch with one callback; warnings are errors unless a test expects them."""
+    """Trains a model for two batches an epoch with these callbacks; warnings are errors unless a test expects them."""
 
-    def fit(model: LatentEBM, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
+    def fit(model: LatentEBM, callback: pl.Callback | list[pl.Callback], **arguments: Any) -> pl.Trainer:
         trainer = pl.Trainer(
             accelerator="cpu",
             devices=1,
             logger=pl.loggers.TensorBoardLogger(tmp_path, name="", version=""),
-            callbacks=[callback],
+            callbacks=callback,
             enable_model_summary=False,
             enable_checkpointing=False,
             limit_train_batches=2,

@@ -21,9 +21,7 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
 )
 from thermoebm.callbacks.pictures import image_grid
-from thermoebm.networks import Energy
 from thermoebm.objectives import MaximumLikelihood, Objective, Output, ThermodynamicIntegration
-from thermoebm.samplers import ULA
 from thermoebm.schedules import PowerLaw
 
 # Alarms
@@ -85,58 +83,6 @@ def test_one_batch_with_a_gradient_is_enough(small_model, fit):
     model = small_model(objective=EnergyOnly(every=2))
     model.generator.requires_grad_(False)
     assert fit(model, ZeroGradientAlarm()).global_step == 2
-
-
-class Linear(Energy):
-    """f(z) = a·z + 10 with fixed a."""
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        self.latent_dim = len(slope)
-        self.slope = torch.nn.Parameter(slope)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z @ self.slope + 10
-
-
-def test_energy_alarm_logs_tilt_and_mean_square_of_a_linear_energy(small_model, fit):
-    """ULA on N(σ²a, σ²I): E[f] - E_π0[f] = σ²|a|² (1 - (1 - s/σ²)^K), E[z²] by its own variance σ²/(1 - s/2σ²)."""
-    slope, sigma, s, k = torch.full((8,), 0.5 / math.sqrt(8)), 2.0, 0.4, 60
-    model = small_model(energy=Linear(slope), prior_sigma=sigma, prior_sampler=ULA(s, k))
-    model.energy.requires_grad_(False)
-    logged = fit(model, EnergyAlarm(count=4096)).callback_metrics
-    # Standard errors over 4,096 chains: |a| sqrt((4.21 + 4) / 4096) = 0.022 and 1.05 sqrt(2 / (8 · 4096)) = 0.0083.
-    assert logged["prior/energy_tilt"] == pytest.approx(4 * 0.25 * (1 - 0.9**k), abs=4 * 0.022)
-    assert logged["prior/mean_square"] == pytest.approx(4 * 0.25 / 8 + 1 / 0.95, abs=4 * 0.0083)
-
-
-def test_a_fresh_energy_raises_no_alarm(small_model, fit):
-    assert abs(fit(small_model(), EnergyAlarm()).callback_metrics["prior/energy_tilt"]) < 4
-
-
-@pytest.mark.parametrize(
-    ("prior_sampler", "weight", "said"),
-    [
-        (ULA(2.5, 30), 0.0, r"f\] is 0 .* chains \S*e\+\d\d "),  # only the chains explode: |1 - s| > 1
-        (ULA(0.1, 30), math.nan, r"f\] is nan "),
-    ],
-)
-def test_energies_and_chains_that_run_away_are_reported(small_model, fit, prior_sampler, weight, said):
-    model = small_model(prior_sampler=prior_sampler, objective=MaximumLikelihood())
-    model.energy.requires_grad_(False)
-    for p in model.energy.parameters():
-        p.fill_(weight)
-    with pytest.warns(UserWarning, match=f"The energy is running away at epoch 0: .*{said}"):
-        fit(model, EnergyAlarm())
-
-
-def test_a_steep_energy_is_reported_while_its_chains_are_still_near(small_model, fit):
-    """|a| = 50 moves short chains by 50 (1 - 0.99⁶) = 2.9, so the tilt is 146 and the mean square 2.9²/8 + 1 = 2.1."""
-    model = small_model(energy=Linear(torch.full((8,), 50 / math.sqrt(8))), prior_sampler=ULA(0.01, 6))
-    model.energy.requires_grad_(False)
-    # Standard error of the tilt over 256 chains: at most 50 sqrt(2 / 256) = 4.4.
-    with pytest.warns(UserWarning, match=r"running away at epoch 0: .*f\] is 1[2-6]\d .* chains 2\.\d"):
-        fit(model, EnergyAlarm())
 
 
 # Pictures

@@ -27,7 +27,8 @@ def epoch(alarm, model, x, step=200, **metrics):
     model.log_dict = lambda scalars, sync_dist: logged.update(scalars)
     metrics = {f"val/{name}": torch.tensor(value) for name, value in metrics.items()}
     plugin = SimpleNamespace(forward_context=torch.no_grad)
-    trainer = SimpleNamespace(precision_plugin=plugin, current_epoch=3, global_step=step, callback_metrics=metrics)
+    known = {"current_epoch": 3, "global_step": step, "callback_metrics": metrics, "callbacks": []}
+    trainer = SimpleNamespace(precision_plugin=plugin, **known)
     alarm.on_train_batch_start(trainer, model, x, 0)
     if metrics:
         alarm.on_validation_epoch_start(trainer, model)

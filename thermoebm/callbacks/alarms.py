@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from thermoebm.callbacks.rollback import rolled_back
 from thermoebm.modules import LatentEBM
 from thermoebm.objectives import Objective
 
@@ -40,7 +41,7 @@ class ZeroGradientAlarm(pl.Callback):
                 self._largest[name] = torch.maximum(self._largest.get(name, largest), largest)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._steps == 0:  # resumed at the end of an epoch
+        if self._steps == 0 or rolled_back(trainer):  # resumed at the end of an epoch, or its gradients are undone
             return
         objective = getattr(pl_module, "objective", None)
         intended = objective.without_gradient() if isinstance(objective, Objective) else ()
@@ -61,21 +62,28 @@ class NotFiniteAlarm(pl.Callback):
     """Stops training at the end of an epoch that left non-finite parameters: nothing is learned from then on.
 
     Checkpoints are saved later in the same hook, so the last checkpoint, if there is one, is of an epoch before.
+    :class:`thermoebm.callbacks.EnergyAlarm` goes back to that epoch instead, unless it is told otherwise.
 
     Raises:
         FloatingPointError: If parameters are not finite; the message names the networks, the checkpoint and the remedy.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        broken = [n for n, net in pl_module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
+        broken = not_finite(pl_module)
         if broken:
             raise FloatingPointError(
                 f"Training broke down in epoch {trainer.current_epoch}: parameters of the {' and the '.join(broken)} "
-                f"are not finite. {_way_back(trainer)} with lower learning rates."
+                f"are not finite. {way_back(trainer)} with lower learning rates."
             )
 
 
-def _way_back(trainer: pl.Trainer) -> str:
+def not_finite(module: pl.LightningModule) -> list[str]:
+    """The names of the networks with parameters that are not finite."""
+    return [n for n, net in module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
+
+
+def way_back(trainer: pl.Trainer) -> str:
+    """The beginning of a sentence on how to train on: from the last checkpoint that is there, if there is one."""
     saved = [path for keeper in trainer.checkpoint_callbacks for path in _saved(keeper)]
     resumed = [trainer.ckpt_path] if trainer.ckpt_path else []
     for path in map(Path, [*saved, *resumed]):

@@ -1,54 +1,189 @@
-"""The alarm for an energy that runs away."""
+"""The alarm for an energy that runs away, and what is done then."""
+
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
+from thermoebm.callbacks.alarms import not_finite, way_back
+from thermoebm.callbacks.rollback import Snapshot
 from thermoebm.modules import LatentEBM
+from thermoebm.runtime.terminal import say
+
+_REMEDY = (
+    "with a smaller or a corrected step of the prior's chains (a lower --model.prior_sampler.step_size, or the class "
+    "MALA), and if that is not enough with a lower --model.energy_optimizer.learning_rate."
+)
+
+
+class Vitals(NamedTuple):
+    """What is judged after an epoch, the same on all processes; all numbers are means over them.
+
+    Args:
+        tilt: E_{p_α}[f_α] - E_{π0}[f_α], in nats.
+        mean_square: |z|²/(d σ0²) of prior chains.
+        broken: 0 if the parameters of all networks are finite.
+    """
+
+    tilt: float
+    mean_square: float
+    broken: float
 
 
 class EnergyAlarm(pl.Callback):
-    """Warns when the energy begins to run away from the reference prior; logs the two quantities that it checks.
+    """Measures after each epoch whether the energy runs away from the reference prior, and acts if it does.
 
-    After each epoch it draws prior chains and logs
-    ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats; healthy below about 4, running away at 10⁴) and
-    ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1).
+    It draws prior chains and logs ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats),
+    ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1) and ``prior/rollbacks``, how often it went back so far. An
+    epoch is healthy if both are within their limits and all parameters are finite. After one that is not,
+
+        rollback   Networks, their averages, Adam's moments, adapted step sizes and persistent chains go back to the end
+                   of the last healthy epoch, or to where this training began, and the energy's learning rate is
+                   multiplied by ``factor`` from then on: after n rollbacks it is factor^n times its schedule's. Epochs,
+                   steps, learning-rate schedules, the order of images and random streams go on, so that no noise comes
+                   twice. After ``max_rollbacks`` of them, training ends as by ``stop``.
+        stop       Training ends before a checkpoint is saved: last.ckpt is of the last healthy epoch.
+        warn       Training goes on; it is told once, and again if the energy recovered in between.
+
+    It comes before the callbacks that measure at an epoch's end, so that what they measure and what checkpoints keep is
+    one state, and none of them meets numbers that are not finite. Since no ruined state is saved by them, a resumed
+    training has the same state to go back to. One copy of what a checkpoint holds stays on the device.
 
     Args:
+        on_runaway: What to do.
+        max_rollbacks: Largest number of rollbacks, of a training and those that resume it.
+        factor: Factor of the energy's learning rate at each rollback.
         count: Number of chains; None: the size of a training batch, for which the step is compiled.
-        largest_tilt: Tilt, in absolute value, above which it warns.
-        largest_mean_square: Mean square above which it warns; its inverse is the lower limit.
+        largest_tilt: Largest healthy tilt, in absolute value.
+        largest_mean_square: Largest healthy mean square; its inverse is the smallest.
 
     Raises:
-        ValueError: If the count is below 1 or a limit can never be kept.
+        ValueError: If a number is out of its range or a limit can never be kept.
+        FloatingPointError: If training ends; the message names the measure, the checkpoint and the remedy.
     """
 
-    def __init__(self, count: int | None = None, largest_tilt: float = 100.0, largest_mean_square: float = 4.0) -> None:
+    def __init__(
+        self,
+        on_runaway: Literal["rollback", "stop", "warn"] = "rollback",
+        max_rollbacks: int = 3,
+        factor: float = 0.5,
+        count: int | None = None,
+        largest_tilt: float = 100.0,
+        largest_mean_square: float = 4.0,
+    ) -> None:
+        if on_runaway not in ("rollback", "stop", "warn"):
+            raise ValueError(f"EnergyAlarm: on_runaway is {on_runaway!r}; take rollback, stop or warn.")
+        if max_rollbacks < 1 or not 0 < factor < 1:
+            raise ValueError(
+                f"EnergyAlarm: max_rollbacks {max_rollbacks} must be at least 1 and factor {factor} between 0 and 1."
+            )
         if not ((count is None or count >= 1) and largest_tilt > 0 and largest_mean_square > 1):
             raise ValueError(
                 f"EnergyAlarm: count {count} must be at least 1, largest_tilt {largest_tilt} positive and "
                 f"largest_mean_square {largest_mean_square} above 1."
             )
+        self.on_runaway = on_runaway
+        self.max_rollbacks = max_rollbacks
+        self.factor = factor
         self.count = count
         self.largest_tilt = largest_tilt
         self.largest_mean_square = largest_mean_square
-        self._healthy = True
+        self.rollbacks = 0
+        self.rolled_back = False  # in the epoch that ends now
+        self._healthy_epoch: int | None = None  # the last one; None: there is none yet
+        self._snapshot: Snapshot | None = None
+        self._told = False
+
+    # What is measured, and when it is a runaway
+
+    def fault(self, vitals: Vitals) -> str | None:
+        """The measures that are out of their limits, in words; None: the energy is healthy. NaN is out of limits."""
+        tilt, square, limit = vitals.tilt, vitals.mean_square, self.largest_mean_square
+        faults = []
+        if vitals.broken:
+            faults.append("parameters are not finite")
+        if not abs(tilt) <= self.largest_tilt:
+            faults.append(f"E_prior[f] - E_reference[f] is {tilt:.3g} nats (limit ±{self.largest_tilt:g})")
+        if not 1 / limit <= square <= limit:
+            faults.append(f"|z|²/(d σ0²) of the prior chains is {square:.3g} (limits {1 / limit:.3g} and {limit:g})")
+        return " and ".join(faults) or None
+
+    def measure(self, trainer: pl.Trainer, model: LatentEBM) -> Vitals:
+        """Draws the chains; all processes take part, each with its own."""
+        rng = model.stream("energy alarm")
+        count = self.count or model.chains.training_batch or 75
+        with torch.no_grad():
+            reference = model.sample_reference((count,), rng)
+            z = model.sample_prior(count, rng)
+            tilt = model.prior.tilt(z).mean() - model.prior.tilt(reference).mean()
+            mean_square = z.square().mean() / model.reference.sigma**2
+        mine = torch.stack([tilt, mean_square, tilt.new_tensor(float(bool(not_finite(model))))])
+        return Vitals(*trainer.strategy.reduce(mine, reduce_op="mean").tolist())
+
+    # What is done
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._told = self.rolled_back = False
+        if self.on_runaway == "rollback":
+            self._snapshot = Snapshot(trainer, pl_module)  # of fresh or of loaded weights
+            if self.rollbacks:  # in the training that is resumed
+                scheduler: Any = pl_module.lr_schedulers()
+                scale, done = scheduler.group(pl_module.energy)["scale"], f"{self.rollbacks} of {self.max_rollbacks}"
+                say(f"After {done} rollbacks, the energy learns at {scale:.3g} times the rates of its settings")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._snapshot = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rolled_back = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LatentEBM)
-        rng = pl_module.stream("energy alarm")
-        count = self.count or pl_module.chains.training_batch or 75
-        with torch.no_grad():
-            reference = pl_module.sample_reference((count,), rng)
-            z = pl_module.sample_prior(count, rng)
-            tilt = (pl_module.prior.tilt(z).mean() - pl_module.prior.tilt(reference).mean()).item()
-            mean_square = z.square().mean().item() / pl_module.reference.sigma**2
-        pl_module.log_dict({"prior/energy_tilt": tilt, "prior/mean_square": mean_square}, sync_dist=True)
-        limit = self.largest_mean_square
-        was_healthy, self._healthy = self._healthy, abs(tilt) <= self.largest_tilt and 1 / limit <= mean_square <= limit
-        if was_healthy and not self._healthy:  # NaN is not healthy
-            rank_zero_warn(
-                f"The energy is running away at epoch {trainer.current_epoch}: E_prior[f] - E_reference[f] is "
-                f"{tilt:.3g} (healthy below about 4), |z|²/(d σ0²) of the prior chains {mean_square:.3g} (about 1). "
-                "Lower the energy's learning rate, or check the prior sampler's step size."
+        vitals = self.measure(trainer, pl_module)
+        fault = self.fault(vitals)
+        if fault is None:
+            self._told, self._healthy_epoch = False, trainer.current_epoch
+            if self.on_runaway == "rollback":
+                self._snapshot = Snapshot(trainer, pl_module)
+        else:
+            self._act(trainer, pl_module, f"The energy ran away in epoch {trainer.current_epoch}: {fault}")
+        scalars = {
+            "prior/energy_tilt": vitals.tilt,
+            "prior/mean_square": vitals.mean_square,
+            "prior/rollbacks": float(self.rollbacks),
+        }
+        pl_module.log_dict(scalars, sync_dist=True)
+
+    def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str) -> None:
+        if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
+            self._roll_back(trainer, model, told)
+        elif self.on_runaway != "warn":
+            limit = (
+                f", after {self.rollbacks} rollback{'s' * (self.rollbacks > 1)}"
+                if self.on_runaway == "rollback"
+                else ""
             )
+            raise FloatingPointError(f"{told}{limit}. {way_back(trainer)} {_REMEDY}")
+        elif not self._told:
+            self._told = True
+            rank_zero_warn(f"{told}; training goes on. Start again {_REMEDY}")
+
+    def _roll_back(self, trainer: pl.Trainer, model: LatentEBM, told: str) -> None:
+        assert self._snapshot is not None
+        self._snapshot.restore(trainer, model)
+        scheduler: Any = model.lr_schedulers()
+        scheduler.slow_down(model.energy, self.factor)
+        self.rollbacks, self.rolled_back = self.rollbacks + 1, True
+        epoch = self._healthy_epoch
+        where = "where this training began" if epoch is None else f"the end of epoch {epoch}"
+        rank_zero_warn(
+            f"{told}; training goes on from {where} with {self.factor:g} times the energy's learning rate, now "
+            f"{scheduler.group(model.energy)['lr']:.3g} (rollback {self.rollbacks} of {self.max_rollbacks})."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rollbacks": self.rollbacks, "healthy_epoch": self._healthy_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rollbacks, self._healthy_epoch = state_dict["rollbacks"], state_dict["healthy_epoch"]

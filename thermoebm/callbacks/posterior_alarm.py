@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from thermoebm import evidence
+from thermoebm.callbacks.rollback import rolled_back
 from thermoebm.densities import PowerPosterior
 from thermoebm.modules import LatentEBM
 from thermoebm.samplers import largest_curvature
@@ -85,11 +86,11 @@ class PosteriorAlarm(pl.Callback):
         with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains are used
             start, end = _chains(pl_module, images)
         curvature = self._curvature(pl_module, images, end)
-        product = pl_module.posterior_sampler.step_size * curvature
+        product = pl_module.posterior_sampler.current_step_size() * curvature
         movement = (end - start).square().mean().item() / pl_module.reference.sigma**2
         pl_module.log_dict({"posterior/step_times_curvature": product, "posterior/movement": movement}, sync_dist=True)
         faults = {"chains": self._fault_of_chains(product, movement)}
-        if held_out:
+        if held_out and not rolled_back(trainer):  # else its validation is of another model
             faults["ladder"] = _fault_of_ladder(trainer, pl_module, held_out.first)
             if trainer.global_step - self._last_step >= LEAST_STEPS:
                 faults["reconstruction"] = self._fault_of_reconstructions(trainer, held_out.variance())
@@ -180,6 +181,6 @@ def _remedy(model: LatentEBM, curvature: float) -> str:
     kernel, variance = model.posterior_sampler, model.reference.sigma**2
     stable = 1 / curvature if 0 < curvature < math.inf else variance
     step_size = min(stable, variance / (2 * kernel.num_steps))
-    if step_size / 2 < kernel.step_size < 2 * step_size:
+    if step_size / 2 < kernel.current_step_size() < 2 * step_size:
         return f"--model.posterior_sampler.num_steps {2 * kernel.num_steps}"
     return f"--model.posterior_sampler.step_size {step_size:.2g}"

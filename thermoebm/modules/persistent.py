@@ -158,8 +158,8 @@ class PersistentChains:
         return {"identity": self._identity, "tables": {name: table._asdict() for name, table in self._tables.items()}}
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        """Takes what :meth:`state` gave; it is looked at when training begins."""
-        self._restored = state
+        """Takes what :meth:`state` gave in place of what there is; it is looked at when training begins."""
+        self._tables, self._restored = {}, state
 
 
 #: Raised for training batches that are tensors.
