@@ -18,6 +18,8 @@ from thermoebm.schedules import Schedule
 
 #: Everything that a config can name.
 PATHS = [
+    "thermoebm.callbacks.AnnealedEvidence",
+    "thermoebm.callbacks.BestCheckpoint",
     "thermoebm.callbacks.ChainDiagnostics",
     "thermoebm.callbacks.Cost",
     "thermoebm.callbacks.EnergyAlarm",
@@ -28,6 +30,7 @@ PATHS = [
     "thermoebm.callbacks.LastCheckpoint",
     "thermoebm.callbacks.NotFiniteAlarm",
     "thermoebm.callbacks.PosteriorAlarm",
+    "thermoebm.callbacks.PriorStability",
     "thermoebm.callbacks.Progress",
     "thermoebm.callbacks.ReconstructionGrid",
     "thermoebm.callbacks.RunDirectory",

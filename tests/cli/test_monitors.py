@@ -11,7 +11,15 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from tests.cli.test_train import SHORT, assert_fault, cli
-from thermoebm.callbacks import Cost, EnergyAlarm, GenerationMetrics, GradientVariance, PosteriorAlarm
+from thermoebm.callbacks import (
+    AnnealedEvidence,
+    BestCheckpoint,
+    Cost,
+    EnergyAlarm,
+    GenerationMetrics,
+    GradientVariance,
+    PosteriorAlarm,
+)
 from thermoebm.cli import monitors
 from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
 
@@ -100,6 +108,8 @@ REFUSED = (
         "not measure: trainer.check_val_every_n_epoch is 4 and trainer.max_epochs 3.",
     ),
     (EarlyStopping("lr-Adam"), {}, "nothing logs"),
+    (BestCheckpoint("val/los"), {}, "best.monitor is val/los, which nothing logs; the nearest name is val/loss."),
+    (BestCheckpoint("val/evidence"), {"callbacks": [AnnealedEvidence(every_n_epochs=0)]}, "which nothing logs"),
 )
 
 
@@ -129,6 +139,14 @@ class Logs(pl.Callback):
 
 class MyObjective(MaximumLikelihood):
     """Might log anything."""
+
+
+def test_the_best_is_looked_for_among_what_is_logged(small_model):
+    """The default and no monitor at all need nothing."""
+    for best in (BestCheckpoint("val/evidence", "max"), BestCheckpoint("fidelity/train/x")):
+        monitors.check(run(best, AnnealedEvidence(), GenerationMetrics(every_n_epochs=1)), small_model())
+    for best in (BestCheckpoint(), BestCheckpoint(None)):
+        monitors.check(run(best, limit_val_batches=0), small_model())
 
 
 def test_others_may_log_anything(small_model):

@@ -75,6 +75,7 @@ def folder(tmp_path_factory) -> Path:
         *("--gradient_variance.splits", "[train,test]", "--fidelity.splits", "[train,test]"),
         *("--gradient_variance.num_batches", "4", "--gradient_variance.blocks", "2"),
         *("--fidelity.extractor", "pixels", "--fidelity.num_samples", "300", "--fidelity.sizes", "[100,200,300]"),
+        *("--best.monitor", "fidelity/test/FD[pixels]_inf"),
         *("--trainer.callbacks+", f"{__name__}.Witness", "--trainer.callbacks.folder", folder / "witness"),
     ]
     # Without a port of a launcher's in the environment Lightning takes one that is free.
@@ -117,6 +118,10 @@ def test_processes_draw_apart_and_learn_together(folder, ranks):
     state = checkpoint(folder / "runs" / "digits" / "0")["state_dict"]
     assert digest(state.values()) == ranks[0]["parameters"]
     assert ranks[0]["monitored"] == ranks[1]["monitored"] > 0
+    best = torch.load(folder / "runs" / "digits" / "0" / "checkpoints" / "best.ckpt", weights_only=True)
+    told = best["callbacks"]["BestCheckpoint"]
+    assert (told["value"], told["epoch"]) == (ranks[0]["monitored"], 1)
+    assert digest(best["state_dict"].values()) == ranks[0]["parameters"]
 
 
 def test_each_file_is_written_once_by_the_first_process(folder, ranks):

@@ -145,7 +145,8 @@ def test_closing_line_names_the_folder_and_how_to_look_at_it(tmp_path):
     first = tmp_path / "all" / "digits" / "0"
     before = {p: p.read_bytes() for p in first.rglob("*") if p.is_file()}
     second, said_next = cli(*arguments)
-    assert [type(c).__name__ for c in second.trainer.callbacks[-2:]] == ["Cost", "LastCheckpoint"]  # costs all others
+    last = [type(c).__name__ for c in second.trainer.callbacks[-3:]]
+    assert last == ["Cost", "BestCheckpoint", "LastCheckpoint"]  # what others cost, then what of them is kept
     for number, text in enumerate((said, said_next)):
         begin, where, cost, close = text.splitlines()
         run = tmp_path / "all" / "digits" / str(number)

@@ -49,6 +49,8 @@ def test_only_the_last_checkpoint_of_a_run_belongs_to_it(tmp_path):
     (tmp_path / "run" / "config.yaml").write_text("")
     assert directories.run_of(str(last)) == tmp_path / "run"
     assert directories.run_of(str(last.with_name("epoch=1-step=40.ckpt"))) is None
+    assert directories.home_of(str(last.with_name("best.ckpt"))) == tmp_path / "run"
+    assert directories.home_of(str(tmp_path / "run" / "best.ckpt")) is directories.home_of(None) is None
     assert directories.run_of(str(tmp_path / "run" / "last.ckpt")) is None
     assert directories.run_of(None) is None
 

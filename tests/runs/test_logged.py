@@ -21,7 +21,9 @@ def test_old_names_have_new_ones_and_others_stay():
     assert renamed([]) == {}
 
 
-@pytest.mark.parametrize("new", ["test/short_run_evidence", "val/short_run_nll", "test/evidence_method"])
+@pytest.mark.parametrize(
+    "new", ["test/short_run_evidence", "val/short_run_nll", "test/evidence_method", "val/evidence_mc_se"]
+)
 def test_a_newer_table_keeps_its_evidence(new):
     """There it is no short-run measure. One name tells a newer table, wherever it stands."""
     assert renamed([*OLD, new]) == renamed([new, *OLD]) == {}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, remarks, short_run, summary
-from thermoebm.applications.evidence.annealed import BATCH
 from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
 from thermoebm.callbacks.grids import reconstruction_grid
 from thermoebm.data import ImageDataModule, named
@@ -22,6 +21,7 @@ from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM, generation
+from thermoebm.modules.annealed import BATCH, LEVELS_PER_UNIT, dequantised
 from thermoebm.modules.diagnosis import Diagnosis, diagnose
 from thermoebm.runs import checkpoints
 from thermoebm.runtime import randomness
@@ -134,6 +134,17 @@ def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
     return model, data
 
 
+def choice(path: Path) -> list[str]:
+    """A remark on a checkpoint that was chosen by held-out images, which are those of an evaluation; else none."""
+    name = checkpoints.chosen_by(checkpoints.load_checkpoint(path))
+    if name is None or not {"val", "test"} & {*name.split("/")}:
+        return []
+    return [
+        f"{path.name} was chosen by {name}, a measure of the held-out images that are evaluated here: what is measured "
+        "of them is optimistic."
+    ]
+
+
 def samples(model: LatentEBM, settings: Settings) -> Tensor:
     """Generated images (num_samples, C, H, W); for a given seed they do not depend on what else is measured."""
     return generation.draw(model, settings.num_samples, lambda i: settings.stream("samples", i), "samples")
@@ -195,7 +206,7 @@ def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Hel
     }
     if settings.evidence == "none":
         return HeldOut(scalars, None, [])
-    batches = list(short_run.dequantised(levels, model.device, settings.stream))
+    batches = list(dequantised(levels, model.device, settings.stream))
     logs = []
     with bar(len(levels), "short-run evidence", "image") as progress:
         for i, x in enumerate(batches):
@@ -224,7 +235,7 @@ def _reconstruction_error(model: LatentEBM, levels: Tensor, settings: Settings) 
     """Mean square per pixel."""
     squared = 0.0
     for i, batch in enumerate(levels.split(BATCH)):
-        x = batch.to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
+        x = batch.to(model.device).float() / LEVELS_PER_UNIT - 1
         difference = x - model.reconstruct(x, settings.stream("reconstructions", i))
         squared += difference.double().square().sum().item()
     return squared / levels.numel()
@@ -232,11 +243,11 @@ def _reconstruction_error(model: LatentEBM, levels: Tensor, settings: Settings) 
 
 def chain_quality(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:
     """Short chains against long corrected ones, of eight held-out images, by density."""
-    x = data.held_out_images[:8].to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
+    x = data.held_out_images[:8].to(model.device).float() / LEVELS_PER_UNIT - 1
     return diagnose(model, x, lambda i: settings.stream("chain diagnostics", i), title="chain diagnostics")
 
 
 def reconstructions(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Tensor:
     """A picture (3, H', W') of up to 40 held-out images, and below each row of them its reconstructions."""
-    x = data.held_out_images[:40].to(model.device).float() / short_run.LEVELS_PER_UNIT - 1
+    x = data.held_out_images[:40].to(model.device).float() / LEVELS_PER_UNIT - 1
     return reconstruction_grid(x, model.reconstruct(x, settings.stream("reconstruction grid")), columns=10)

@@ -4,6 +4,8 @@ Training is bitwise identical with and without them.
 """
 
 from thermoebm.callbacks.alarms import NotFiniteAlarm, ZeroGradientAlarm
+from thermoebm.callbacks.annealed_evidence import AnnealedEvidence
+from thermoebm.callbacks.best_checkpoint import BestCheckpoint
 from thermoebm.callbacks.chain_diagnostics import ChainDiagnostics
 from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.energy_alarm import EnergyAlarm
@@ -13,10 +15,13 @@ from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.hparams import HParams
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.posterior_alarm import PosteriorAlarm
+from thermoebm.callbacks.prior_stability import PriorStability
 from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
 
 __all__ = [
+    "AnnealedEvidence",
+    "BestCheckpoint",
     "ChainDiagnostics",
     "Cost",
     "EnergyAlarm",
@@ -27,6 +32,7 @@ __all__ = [
     "LastCheckpoint",
     "NotFiniteAlarm",
     "PosteriorAlarm",
+    "PriorStability",
     "Progress",
     "ReconstructionGrid",
     "RunDirectory",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thermoebm.runs import directories
@@ -14,18 +14,29 @@ from thermoebm.runtime.terminal import say, tensorboard_command
 class RunDirectory(pl.Callback):
     """Claims the first free one of PARENT/0, 1, ... at set-up, or continues in the directory of the resumed run.
 
+    Only a run's last.ckpt continues it: its table then goes on after the last epoch. From any other checkpoint, such as
+    best.ckpt, training goes on in a directory of its own, and the table and files of the later epochs stay.
+
     It must come before callbacks that write. With several processes, the first one claims and informs the others.
 
     Args:
         parent: Folder of the runs with this name.
         continued: Directory of the resumed run; None: a new one is claimed.
         resume_step: Global step from which the resumed run continues.
+        origin: The checkpoint that a new directory goes on from, and its epoch, in words; None: training is new.
     """
 
-    def __init__(self, parent: Path, continued: Path | None = None, resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        parent: Path,
+        continued: Path | None = None,
+        resume_step: int | None = None,
+        origin: str | None = None,
+    ) -> None:
         self.parent = parent
         self.continued = continued
         self.resume_step = resume_step if continued else None
+        self.origin = None if continued else origin
         self.path: Path | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -41,28 +52,24 @@ class RunDirectory(pl.Callback):
         step = self.resume_step
         tensorboard = TensorBoard(path, name="", version="", default_hp_metric=False, purge_step=step)
         trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step), *trainer.loggers]
+        if self.origin:
+            say(f"Going on from {self.origin} in a folder of its own: nothing of that run is changed")
         say(f"Writing to {path}; watch it with: {tensorboard_command(path.parent.parent)}")
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps checkpoints/last.ckpt of the last completed epoch, from which a run resumes exactly.
+class NamedWhenWhole(Checkpoint):
+    """A checkpoint of an epoch whose file gets its final name only after the epoch's metrics have been logged.
 
-    It holds the state at the very end of the epoch. (By default, Lightning saves at validation, which may be every
-    tenth epoch and comes before the hooks at the epoch's end.) The file gets its final name only after the epoch's
-    metrics have been logged: a program killed in between resumes from the previous epoch, and no row is missing.
+    It holds the state at the very end of the epoch. A program that is killed in between leaves the file of an epoch
+    before, which is whole, and no row of the table is missing when it resumes.
     """
 
-    def __init__(self) -> None:
-        super().__init__(filename="last", enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=True)
-        self._saved: tuple[Path, Path] | None = None
+    _saved: tuple[Path, Path] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: there is only one file, and its path does not depend on the past."""
-        return {}
-
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        self._saved = Path(f"{filepath}.new"), Path(filepath)
-        super()._save_checkpoint(trainer, str(self._saved[0]))
+    def later(self, path: Path) -> Path:
+        """Where to save what gets its name, ``path``, later."""
+        self._saved = Path(f"{path}.new"), path
+        return self._saved[0]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._name(trainer)
@@ -78,3 +85,21 @@ class LastCheckpoint(ModelCheckpoint):
         if self._saved and trainer.is_global_zero:
             self._saved[0].replace(self._saved[1])
         self._saved = None
+
+
+class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
+    """Keeps checkpoints/last.ckpt of the last completed epoch, from which a run resumes exactly.
+
+    (By default, Lightning saves at validation, which may be every tenth epoch and comes before the hooks at the epoch's
+    end.) It comes after all callbacks whose state it holds, :class:`thermoebm.callbacks.BestCheckpoint` among them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: there is only one file, and its path does not depend on the past."""
+        return {}
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, str(self.later(Path(filepath))))

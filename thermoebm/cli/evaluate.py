@@ -21,6 +21,7 @@ from thermoebm.cli.evaluation_table import table
 from thermoebm.cli.evidence import add_options, annealing_of, write_table
 from thermoebm.cli.parser import Parser, positive
 from thermoebm.metrics.summary import extrapolation_figure
+from thermoebm.runs.finding import Which, find_checkpoints, without_best
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads
@@ -37,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     try:
         settings = _settings(options)
-        checkpoints = find_checkpoints(options.checkpoint)
+        checkpoints = find_checkpoints(options.checkpoint, options.which)
         evaluation.check(settings)
         output = _writable(options.output)
     except (ValueError, OSError) as error:
         fail(str(error))
+    for path in without_best(options.checkpoint) if options.which == "best" else []:
+        say(f"There is no best.ckpt beside {path}: its run is left out.")
     results: dict[str, dict[str, Any]] = {}
     failed = False
     for label, path in labels(checkpoints).items():
@@ -64,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     defaults = Settings()
     parser = Parser(prog="evaluate.py", description="How good is a trained model? Needs nothing but its checkpoint.")
-    parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints, or folders that hold last.ckpt")
+    parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints, or folders of runs")
+    parser.add_argument(
+        "--which", choices=get_args(Which), default="last", help="of folders: last.ckpt, or best.ckpt of the best epoch"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--num_samples", type=positive, default=defaults.num_samples, help="generated images")
     parser.add_argument(
@@ -106,25 +112,11 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def find_checkpoints(given: Sequence[str]) -> list[Path]:
-    """The given files, and every last.ckpt below the given folders.
-
-    Raises:
-        ValueError: If a path is neither, or a folder holds none.
-    """
-    found: list[Path] = []
-    for path in map(Path, given):
-        inside = sorted(path.rglob("last.ckpt")) if path.is_dir() else [path]
-        if not inside:
-            raise ValueError(f"There is no last.ckpt in the folder {path}.")
-        if not inside[0].is_file():
-            raise ValueError(f"There is no checkpoint {path}.")
-        found += inside
-    return list(dict.fromkeys(found))
-
-
 def labels(checkpoints: Sequence[Path]) -> dict[str, Path]:
-    """A short label for each: digits-0 for runs/digits/0/checkpoints/last.ckpt; a number makes duplicates unique."""
+    """A short label for each: digits-0 for runs/digits/0/checkpoints/last.ckpt, digits-0-best for best.ckpt beside it.
+
+    A number makes duplicates unique.
+    """
     named: dict[str, Path] = {}
     for path in checkpoints:
         folder = [part for part in path.resolve().parts[1:-1] if part != "checkpoints"][-2:]
@@ -149,6 +141,7 @@ def _writable(output: Path) -> Path:
 def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yields a checkpoint's row, first without distances and then with them; writes pictures as early as possible."""
     model, data = evaluation.load(path, settings)
+    chosen = evaluation.choice(path)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with threads(
@@ -174,15 +167,16 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
         **gradients,
         **{f"chains/{density}/{k}": v for density, found in quality.items() for k, v in found.scalars().items()},
         "extrapolations": {},
-        "remarks": reference.remarks + held_out.remarks,
+        "remarks": chosen + reference.remarks + held_out.remarks,
     }
     yield row
     scalars, lines, remarks = evaluation.fidelity(fake, reference, settings)
-    for remark in held_out.remarks + remarks:
+    remarks = chosen + held_out.remarks + remarks
+    for remark in remarks:
         say(remark)
     extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
     fitted = {name: line._asdict() | {"slope_is_noise": line.slope_is_noise} for name, line in lines.items()}
-    yield row | scalars | {"extrapolations": fitted, "remarks": held_out.remarks + remarks}
+    yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:

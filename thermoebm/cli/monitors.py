@@ -1,4 +1,4 @@
-"""What a run logs, against what its EarlyStopping and ModelCheckpoint look for, by ``monitor`` or in a filename."""
+"""What a run logs, against what EarlyStopping and checkpoints look for, by ``monitor`` or in a filename."""
 
 import difflib
 import re
@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from thermoebm.callbacks import ChainDiagnostics, Cost, EnergyAlarm, GenerationMetrics, GradientVariance, PosteriorAlarm
+from thermoebm.callbacks import (
+    AnnealedEvidence,
+    BestCheckpoint,
+    ChainDiagnostics,
+    Cost,
+    EnergyAlarm,
+    GenerationMetrics,
+    GradientVariance,
+    PosteriorAlarm,
+    PriorStability,
+)
+from thermoebm.callbacks.best_checkpoint import MONITOR
 from thermoebm.modules import LatentEBM
 from thermoebm.runs.logged import now
 from thermoebm.samplers import ULA
@@ -18,9 +29,14 @@ _OF_LOSS = ("loss", "log_likelihood", "energy_posterior", "energy_prior")
 _OF_LADDER = ("nll", "left_sum", "right_sum")
 _HELD_OUT = (*_OF_LOSS, "short_run_evidence", "short_run_nll", "left_sum", "right_sum", "reconstruction_error")
 _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
+    AnnealedEvidence: ("val/evidence", "val/evidence_se", "val/evidence_mc_se"),
     ChainDiagnostics: ("chains/",),
     Cost: ("cost/",),
-    EnergyAlarm: ("prior/energy_tilt", "prior/mean_square"),
+    EnergyAlarm: ("prior/energy_tilt", "prior/mean_square", "prior/rollbacks"),
+    PriorStability: (
+        *("prior/step_times_curvature", "prior/step_times_curvature_max", "prior/corrected_acceptance"),
+        *("prior/longer_chain_gap", "prior/longer_chain_distance"),
+    ),
     PosteriorAlarm: ("posterior/step_times_curvature", "posterior/movement"),
     LearningRateMonitor: ("lr-",),
     GradientVariance: (
@@ -87,6 +103,9 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
                 "strict: false waits for the first value; check_on_train_epoch_end: true looks at an epoch's very end."
             )
             yield _Wanted(callback.monitor, f"{kind}'s monitor", hint)
+        elif isinstance(callback, BestCheckpoint):
+            if callback.monitor not in (None, MONITOR):  # without validation the default keeps nothing
+                yield _Wanted(str(callback.monitor), "best.monitor", "")
         elif isinstance(callback, ModelCheckpoint):
             hint = "every_n_epochs and save_on_train_epoch_end say when it looks."
             if callback.monitor not in (None, "epoch", "step"):
@@ -111,7 +130,8 @@ def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
     else:
         logged += [f"val/{name}" for name in _HELD_OUT]
     for callback in trainer.callbacks:
-        logged += _BY_CALLBACKS.get(type(callback), ())
+        if not isinstance(callback, AnnealedEvidence) or callback.every_n_epochs:
+            logged += _BY_CALLBACKS.get(type(callback), ())
         if type(callback) in _MEASURED and callback.every_n_epochs:
             logged += [name for split in callback.splits for name in _MEASURED[type(callback)][1][split]]
     for kind, (field, by_split) in _MEASURED.items():

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm.callbacks import (
+    BestCheckpoint,
     Cost,
     EnergyAlarm,
     GenerationMetrics,
@@ -31,6 +32,7 @@ from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, short, whole_
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
+from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
@@ -70,10 +72,14 @@ class CLI(LightningCLI):
             help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
         )
         parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
+        parser.add_argument("--which", type=Which, default="last", help="Which checkpoint of a folder in ckpt_path.")
         # Not in the list of callbacks, so that an overlay can change single fields of a config's measurements.
         parser.add_lightning_class_args(GradientVariance, "gradient_variance")
         parser.add_lightning_class_args(GenerationMetrics, "fidelity")
         parser.set_defaults({"gradient_variance.every_n_epochs": 0, "fidelity.every_n_epochs": 0})
+        parser.add_class_arguments(BestCheckpoint, "best")
+        # No callback of Lightning's list: it comes before those that measure, see instantiate_trainer.
+        parser.add_class_arguments(EnergyAlarm, "runaway")
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=a_seed)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
 
@@ -98,6 +104,8 @@ class CLI(LightningCLI):
         try:
             given = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
             given.variant = overlays.variant(given.config or [], given.variant, short(given.as_dict()))
+            if given.get("ckpt_path"):
+                given.ckpt_path = str(find_checkpoint(given.ckpt_path, given.which))
             super().instantiate_classes()
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))
@@ -124,19 +132,26 @@ class CLI(LightningCLI):
         if trainer_config["num_sanity_val_steps"] is None:  # faults are found before; it would only come before a step
             trainer_config["num_sanity_val_steps"] = 0
         callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
+        self.best = self._get(self.config_init, "best")
+        if trainer_config["enable_checkpointing"] is not False:
+            callbacks.append(self.best)  # before LastCheckpoint; a checkpoint has its state, whatever is done with it
         if self.subcommand == "fit":
             name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
             parent = Path(self._get(self.config_init, "runs")) / name
             directories.check_writable(parent)
-            continued, step = None, None
+            continued, step, origin = None, None, None
             if checkpoint:
                 step, trained = checkpoint["global_step"], checkpoint["epoch"] + 1
                 if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 if checkpoints.continues(checkpoint, self.config_dump):
                     continued = directories.run_of(ckpt_path)
-            self.run_directory = RunDirectory(parent, continued, step)
-            callbacks[:0] = [self.run_directory, NotFiniteAlarm(), ZeroGradientAlarm(), EnergyAlarm(), PosteriorAlarm()]
+                origin = f"epoch {trained} of {ckpt_path}"
+            self.run_directory = RunDirectory(parent, continued, step, origin)
+            # A runaway is judged before anything else is measured: they then see the state that checkpoints keep.
+            runaway = self._get(self.config_init, "runaway")
+            broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
+            callbacks[:0] = [self.run_directory, *broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:
@@ -145,6 +160,7 @@ class CLI(LightningCLI):
                 callbacks += [Progress()]
         else:
             trainer_config["enable_progress_bar"], trainer_config["devices"] = False, 1
+            callbacks.append(self._get(self.config_init, "runaway"))  # likewise
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
@@ -178,6 +194,8 @@ class CLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
+            if not self.trainer.is_global_zero:  # all processes end so
+                raise SystemExit(2) from None
             fail(str(error))
         except SystemExit as ended:
             number = signals.behind(ended)  # Lightning's status is 0 after SIGTERM, as if all were done
@@ -211,6 +229,8 @@ class CLI(LightningCLI):
                 say(f"Stopped after epoch {callback.stopped_epoch + 1}: {why[0].lower()}{why[1:]}")
         if self.run_directory.path is not None:
             path = self.run_directory.path
+            if self.best in self.trainer.callbacks and (told := self.best.summary()):  # type: ignore[attr-defined]
+                say(told)
             say(f"{path} has {directories.contents(path)}; {tensorboard_command(path.parent.parent)}")
 
     def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
@@ -219,7 +239,7 @@ class CLI(LightningCLI):
         counters: Any = DataLoader(TensorDataset(torch.arange(count)), batch_size=100)
         batches: Any = self.trainer.predict(model, dataloaders=counters, ckpt_path=kwargs["ckpt_path"])
         samples = torch.cat(batches)
-        parent = directories.run_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
+        parent = directories.home_of(kwargs["ckpt_path"]) or Path(self._get(self.config_init, "runs")) / "samples"
         folder = directories.claim(parent / "predict")
         directories.write_samples(samples, image_grid(samples[:100], 10), folder)
         say(f"{count} samples are in {folder}: samples.npy (N, C, H, W) and samples.png")

@@ -9,19 +9,26 @@ from torch import Tensor
 
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.terminal import reason
 
 
-def load_model(path: str | Path) -> LatentEBM:
+def load_model(path: str | Path, which: Which = "last") -> LatentEBM:
     """The model of a checkpoint that train.py wrote, on CPU and in evaluation mode, from the checkpoint alone.
+
+    Args:
+        path: The checkpoint, or the folder of a run.
+        which: Which checkpoint of a folder: that of the ``last`` epoch, or of the ``best`` by the run's measure.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read or holds no config.
+        ValueError: If it cannot be read or holds no config, or a folder has no such checkpoint, or several.
     """
+    path = find_checkpoint(path, which)
     model: LatentEBM = _build(path, "model", LatentEBM)
     model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
+    model.take_averaged_weights()
     return model.eval()
 
 
@@ -29,14 +36,14 @@ def load_data(path: str | Path, **fields: Any) -> ImageDataModule:
     """The data set that the model of a checkpoint was trained on, from the checkpoint's config.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, or the folder of a run, whose checkpoints all have the same.
         fields: Override fields of the config, for instance ``root`` if the files have moved.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read or holds no config.
+        ValueError: If it cannot be read or holds no config, or a folder has no such checkpoint, or several.
     """
-    data: ImageDataModule = _build(path, "data", ImageDataModule, fields)
+    data: ImageDataModule = _build(find_checkpoint(path), "data", ImageDataModule, fields)
     return data
 
 
@@ -110,3 +117,12 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
 def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
     """Whether resuming from a checkpoint with this config continues its run: same name, variant, model and data."""
     return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "variant", "model", "data"))
+
+
+def chosen_by(checkpoint: dict[str, Any]) -> str | None:
+    """The measure by which :class:`thermoebm.callbacks.BestCheckpoint` chose this checkpoint; None: it was not chosen.
+
+    A last.ckpt is not, though its epoch may be the best.
+    """
+    state = checkpoint.get("callbacks", {}).get("BestCheckpoint", {})
+    return str(state["monitor"]) if state.get("chosen") else None

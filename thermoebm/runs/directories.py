@@ -26,11 +26,15 @@ def claim(parent: Path) -> Path:
 
 def run_of(ckpt_path: str | None) -> Path | None:
     """The directory of the run that a last.ckpt belongs to, which resuming continues; None for other checkpoints."""
+    return home_of(ckpt_path) if ckpt_path is not None and Path(ckpt_path).name == "last.ckpt" else None
+
+
+def home_of(ckpt_path: str | None) -> Path | None:
+    """The directory of the run that any of its checkpoints lies in; None: it lies in no run's directory."""
     if ckpt_path is None:
         return None
     folder = Path(ckpt_path).parent
-    is_last = Path(ckpt_path).name == "last.ckpt" and folder.name == "checkpoints"
-    return folder.parent if is_last and (folder.parent / "config.yaml").is_file() else None
+    return folder.parent if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file() else None
 
 
 def contents(folder: Path) -> str:

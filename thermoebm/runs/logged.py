@@ -13,7 +13,7 @@ VARIANCES = {
 #: The group of charts that TensorBoard opens on: it sorts by name, capitals first.
 OVERVIEW = "Overview"
 _DISTANCES = "fidelity/(train|test)/(KID|KD|FID|FD).*_inf"
-_MATTERS = "|".join(["(train|val)/loss", "val/short_run_evidence", _DISTANCES, *VARIANCES.values()])
+_MATTERS = "|".join(["(train|val)/loss", "val/(short_run_)?evidence", _DISTANCES, *VARIANCES.values()])
 
 #: Held-out measures of short chains, which version 0.1.0 logged without saying so.
 _SHORT_RUN = ("evidence", "evidence_se", "nll", "bits_per_dimension")
@@ -56,13 +56,14 @@ def renamed(names: Iterable[str]) -> dict[str, str]:
     """The names in a table or row of version 0.1.0 that have changed, and what they are called now.
 
     Empty for a newer one, where ``evidence`` is no short-run measure: it has a short-run name, or says by which
-    ``evidence_method`` its evidence was measured.
+    ``evidence_method`` or with which Monte Carlo error its evidence was measured.
 
     Args:
         names: All columns of the table, those of an evaluation beginning with ``test/``.
     """
     names = list(names)
     measures = [name.rpartition("/")[2] for name in names]
-    if any(measure.startswith("short_run_") or measure == "evidence_method" for measure in measures):
+    newer = ("evidence_method", "evidence_mc_se")
+    if any(measure.startswith("short_run_") or measure in newer for measure in measures):
         return {}
     return {name: now(name) for name in names if now(name) != name}

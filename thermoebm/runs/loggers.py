@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from thermoebm.runs.logged import OVERVIEW, matters, renamed
 from thermoebm.runtime.files import replacing
+from thermoebm.runtime.terminal import say
 
 
 class TensorBoard(TensorBoardLogger):
@@ -31,7 +32,8 @@ class MetricsCSV(Logger):
     Args:
         directory: Folder of the file.
         resume_step: Global step at which a resumed run continues; rows from this step on are dropped, since they are
-            computed again. None: the directory has no file yet. Columns of version 0.1.0 take their present names.
+            computed again, and it is said of which epochs they are. None: the directory has no file yet. Columns of
+            version 0.1.0 take their present names.
     """
 
     def __init__(self, directory: str | os.PathLike[str], resume_step: int | None = None) -> None:
@@ -86,7 +88,11 @@ class MetricsCSV(Logger):
             table = self._read()
             table = table.rename(columns=renamed(table.columns))
             self._columns = list(table.columns)
-            self._replace(table[table["step"].astype(int) < step])
+            kept = table["step"].astype(int) < step
+            if trained := sorted({int(float(epoch)) + 1 for epoch in table["epoch"][~kept] if epoch}):
+                span = f"{trained[0]}" + f" to {trained[-1]}" * (len(trained) > 1)
+                say(f"{self.path}: the rows of epoch {span} are dropped, which is trained again")
+            self._replace(table[kept])
 
     def _read(self) -> pd.DataFrame:
         """The table as text: ``nan`` is a logged value, an empty cell means that nothing was logged."""
