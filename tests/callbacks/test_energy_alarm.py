@@ -35,10 +35,12 @@ def test_energy_alarm_logs_tilt_and_mean_square_of_a_linear_energy(small_model, 
     slope, sigma, s, k = torch.full((8,), 0.5 / math.sqrt(8)), 2.0, 0.4, 60
     model = small_model(energy=Linear(slope), prior_sigma=sigma, prior_sampler=ULA(s, k))
     model.energy.requires_grad_(False)
-    logged = fit(model, EnergyAlarm(count=4096)).callback_metrics
+    trainer = fit(model, alarm := EnergyAlarm(count=4096))
+    logged = trainer.callback_metrics
     # Standard errors over 4,096 chains: |a| sqrt((4.21 + 4) / 4096) = 0.022 and 1.05 sqrt(2 / (8 · 4096)) = 0.0083.
     assert logged["prior/energy_tilt"] == pytest.approx(4 * 0.25 * (1 - 0.9**k), abs=4 * 0.022)
     assert logged["prior/mean_square"] == pytest.approx(4 * 0.25 / 8 + 1 / 0.95, abs=4 * 0.0083)
+    assert alarm.measure(trainer, model).tilt_error == pytest.approx(0.022, rel=0.06)
 
 
 def test_a_fresh_energy_raises_no_alarm(small_model, fit):
@@ -73,15 +75,19 @@ def test_a_steep_energy_is_reported_while_its_chains_are_still_near(small_model,
 @pytest.mark.parametrize(
     ("vitals", "said"),
     [
-        (Vitals(100, 4, 0), None),
-        (Vitals(-100, 0.25, 0), None),
-        (Vitals(-101, 1, 0), r"E_prior\[f\] - E_reference\[f\] is -101 nats \(limit ±100\)"),
-        (Vitals(math.nan, 1, 0), r"E_prior\[f\] - E_reference\[f\] is nan .*"),
-        (Vitals(0, 4.1, 0), r"\|z\|²/\(d σ0²\) of the prior chains is 4.1 \(limits 0.25 and 4\)"),
-        (Vitals(0, 0.2, 0), r".* is 0.2 \(.*"),
-        (Vitals(0, math.nan, 0), r".* is nan \(.*"),
-        (Vitals(0, 1, 0.5), "parameters are not finite"),
-        (Vitals(math.inf, math.inf, 1), "parameters .* and .* is inf nats .* and .* is inf .*"),
+        (Vitals(100, 1, 4, 0), None),
+        (Vitals(-0.99, 0, 0.25, 0), None),
+        (Vitals(-8, 2.1, 1, 0), None),
+        (Vitals(101, 1, 1, 0), r"E_prior\[f\] - E_reference\[f\] is 101 nats \(limit ±100\)"),
+        (Vitals(-101, 30, 1, 0), r"E_prior\[f\] - E_reference\[f\] is -101 nats \(limit ±100\)"),
+        (Vitals(-1.1, 0.2, 1, 0), r"E_prior\[f\] - E_reference\[f\] is -1.1 ± 0.2 nats, which is never negative .*"),
+        (Vitals(-8, 1.9, 1, 0), r".* is -8 ± 2 nats, which is never negative for exact chains"),
+        (Vitals(math.nan, math.nan, 1, 0), r"E_prior\[f\] - E_reference\[f\] is nan .*"),
+        (Vitals(0, 1, 4.1, 0), r"\|z\|²/\(d σ0²\) of the prior chains is 4.1 \(limits 0.25 and 4\)"),
+        (Vitals(0, 1, 0.2, 0), r".* is 0.2 \(.*"),
+        (Vitals(0, 1, math.nan, 0), r".* is nan \(.*"),
+        (Vitals(0, 1, 1, 0.5), "parameters are not finite"),
+        (Vitals(math.inf, math.nan, math.inf, 1), "parameters .* and .* is inf nats .* and .* is inf .*"),
     ],
 )
 def test_limits_are_kept_from_both_sides(vitals, said):
