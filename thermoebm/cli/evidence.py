@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of annealing, for this program and evaluate.py."""
     defaults = Annealing()
     parser.add_argument("--evidence_chains", type=int, default=defaults.chains, help="for each image, at least 4")
-    parser.add_argument("--evidence_steps", type=int, default=defaults.steps, help="temperatures tried first, doubled")
+    parser.add_argument("--evidence_steps", type=int, help=f"temperatures tried first ({defaults.steps}), doubled")
     parser.add_argument("--evidence_max_steps", type=int, default=defaults.max_steps, help="... up to this")
     parser.add_argument(
         "--evidence_tolerance", type=float, default=defaults.tolerance, help="... or until the change is below (nats)"
@@ -81,15 +81,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def annealing_of(options: argparse.Namespace) -> Annealing:
-    """The settings that the options say.
+    """The settings that the options say; a small limit lowers the first number of steps where none is given.
 
     Raises:
         ValueError: If they cannot be.
     """
+    first, most = options.evidence_steps, options.evidence_max_steps
     return Annealing(
         chains=options.evidence_chains,
-        steps=min(options.evidence_steps, max(options.evidence_max_steps, 0)),
-        max_steps=options.evidence_max_steps,
+        steps=min(Annealing.steps, most) if first is None else first,
+        max_steps=most,
         tolerance=options.evidence_tolerance,
     )
 
