@@ -109,8 +109,8 @@ class EnergyAlarm(pl.Callback):
             faults.append("parameters are not finite")
         if tilt < -max(1.0, 4 * vitals.tilt_error):
             faults.append(
-                f"E_prior[f] - E_reference[f] is {tilt:.3g} ± {vitals.tilt_error:.1g} nats, which is never negative for "
-                "exact chains"
+                f"E_prior[f] - E_reference[f] is {tilt:.3g} ± {vitals.tilt_error:.1g} nats, which is never negative "
+                "for exact chains"
             )
         elif not abs(tilt) <= self.largest_tilt:
             faults.append(f"E_prior[f] - E_reference[f] is {tilt:.3g} nats (limit ±{self.largest_tilt:g})")

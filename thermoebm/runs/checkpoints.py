@@ -115,8 +115,30 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
 
 
 def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
-    """Whether resuming from a checkpoint with this config continues its run: same name, variant, model and data."""
-    return all(checkpoint.get("config", {}).get(key) == config[key] for key in ("name", "variant", "model", "data"))
+    """Whether resuming from a checkpoint with this config continues its run: same name, variant, model and data.
+
+    A field that the version which wrote the checkpoint did not have counts as left at its default.
+    """
+    earlier = checkpoint.get("config", {})
+    if any(earlier.get(key) != config[key] for key in ("name", "variant")):
+        return False
+    kinds = {"model": LatentEBM, "data": ImageDataModule}
+    return all(
+        earlier.get(key) == config[key] or _whole(earlier, key, kind) == _whole(config, key, kind)
+        for key, kind in kinds.items()
+    )
+
+
+def _whole(config: dict[str, Any], name: str, kind: type) -> Any:
+    """A part of a config with all fields that it leaves at their defaults; if it cannot be read today, as it is."""
+    if name not in config:
+        return None
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(kind, name)
+    try:
+        return parser.dump(parser.parse_object({name: config[name]}), skip_none=False)
+    except Exception:  # for instance a removed class: it is another model than any of today
+        return config[name]
 
 
 def chosen_by(checkpoint: dict[str, Any]) -> str | None:

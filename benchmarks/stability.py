@@ -1,0 +1,143 @@
+"""Which trainings run away, what announces it, and which remedies help: a figure and a table from a finished study.
+
+    python -m thermoebm.study run configs/study/stability.yaml
+    python -m benchmarks.stability studies/stability --evidence_images 100
+
+The figure has the runs of the first cell, the table all cells: mean ± standard deviation over seeds. A run has run away
+at the first epoch that :class:`thermoebm.callbacks.EnergyAlarm` would not have let pass; a measure has announced it at
+the first epoch from which on it stays beyond its limit, given below. The annealed evidence is that of the checkpoints
+after 100 epochs and at the end.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from thermoebm.applications import evaluation
+from thermoebm.applications.evidence import Annealing, annealed_evidence, dequantised
+from thermoebm.callbacks import EnergyAlarm
+from thermoebm.callbacks.energy_alarm import Vitals
+from thermoebm.study.analysis.collect import gather
+
+DISTANCE = "fidelity/train/KD[classifier:digits]_inf"
+#: Panels of the figure: column, label, and the limit by which it announces a runaway, with the side that is healthy.
+PANELS: dict[str, tuple[str, float | None, str]] = {
+    "prior/energy_tilt": ("tilt, nats", None, "below"),
+    "prior/corrected_acceptance": ("acceptance of a corrected step", 0.6, "above"),
+    "prior/step_times_curvature_max": ("s λ, largest of 256 chains", 2.0, "below"),
+    "prior/step_times_curvature": ("s λ, mean", 1.0, "below"),
+    "prior/longer_chain_gap": ("E[f] after 10 K steps less after K, nats", None, "below"),
+    "prior/longer_chain_distance": ("energy distance, K and 10 K steps", None, "below"),
+    "val/short_run_nll": ("short-run nll of held-out digits", None, "below"),
+    DISTANCE: ("KD[classifier:digits] to training digits", None, "below"),
+}
+
+
+def ran_away(run: pd.DataFrame) -> int | None:
+    """The first epoch, counted from 1, at which a run was out of the alarm's limits; None: none."""
+    alarm = EnergyAlarm(on_runaway="warn")
+    measured = run[["epoch", "prior/energy_tilt", "prior/mean_square"]].dropna()
+    faults = (
+        int(e) + 1 for e, tilt, square in measured.itertuples(index=False) if alarm.fault(Vitals(tilt, 0, square, 0))
+    )
+    return next(faults, None)
+
+
+def announced(run: pd.DataFrame, column: str, before: int | None) -> int | None:
+    """The first epoch from which on a measure stays beyond its limit, until the runaway."""
+    _, limit, side = PANELS[column]
+    measured = run[["epoch", column]].dropna()
+    if before is not None:
+        measured = measured[measured["epoch"] < before]
+    beyond = measured[column] > limit if side == "below" else measured[column] < limit
+    if not len(measured) or not beyond.iloc[-1]:
+        return None
+    healthy = measured.loc[~beyond, "epoch"]
+    later = measured.loc[measured["epoch"] > (healthy.iloc[-1] if len(healthy) else -1), "epoch"]
+    return int(later.iloc[0]) + 1
+
+
+def figure(runs: list[pd.DataFrame], path: Path) -> None:
+    drawn, axes = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained", sharex=True)
+    for (column, (label, limit, _)), ax in zip(PANELS.items(), axes.flat, strict=True):
+        for run, colour in zip(runs, ("#0072B2", "#D55E00", "#009E73"), strict=False):
+            shown = run[["epoch", column]].dropna()
+            ax.plot(shown["epoch"] + 1, shown[column], color=colour, lw=1.2)
+            if end := ran_away(run):
+                ax.axvline(end, color=colour, ls=":", lw=1)
+        if limit is not None:
+            ax.axhline(limit, color="#666666", lw=0.8)
+        ax.set_title(label, fontsize=9)
+        values = np.concatenate([run.loc[run["epoch"] < (ran_away(run) or 10**9), column].dropna() for run in runs])
+        if len(values):  # what comes after the runaway would hide all else
+            low, high = values.min(), values.max()
+            ax.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[1]:
+        ax.set_xlabel("epoch")
+    drawn.savefig(path, dpi=110)
+
+
+def evidence(checkpoint: Path, images: int) -> float:
+    """Annealed log p(x) of the first held-out images, in nats."""
+    settings = evaluation.Settings(evidence_images=images)
+    model, data = evaluation.load(checkpoint, settings)
+    levels = data.held_out_images[:images]
+    x = next(iter(dequantised(levels, model.device, settings.stream)))
+    found = annealed_evidence(model, x, Annealing(steps=500, max_steps=500), settings.stream)
+    return found.images.value.mean().item()
+
+
+def at(run: pd.DataFrame, column: str, epoch: int) -> float:
+    """The last value of a column up to an epoch."""
+    known = run.loc[run["epoch"] < epoch, column].dropna() if column in run else []
+    return float(known.iloc[-1]) if len(known) else float("nan")
+
+
+def mean(values: list[float]) -> str:
+    array = np.array(values)
+    return f"{array.mean():.3g} ± {array.std(ddof=1):.1g}" if len(array) > 1 else f"{array.mean():.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--evidence_images", type=int, default=0, help="of each checkpoint; 0: none is measured")
+    parser.add_argument("--figure", type=Path, default=Path("stability.png"))
+    options = parser.parse_args()
+    results, final, _ = gather(options.study)
+    cells: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
+    for _, row in final.iterrows():
+        cells.setdefault(row["cell"], []).append((row, results[results["run"] == row["run"]]))
+    first = next(iter(cells.values()))
+    figure([run for _, run in first], options.figure)
+    print(
+        "| first cell: seed | runs away at epoch | " + " | ".join(PANELS[c][0] for c in PANELS if PANELS[c][1]) + " |"
+    )
+    for row, run in first:
+        end = ran_away(run)
+        print(
+            f"| {row['seed']} | {end} | "
+            + " | ".join(str(announced(run, c, end)) for c in PANELS if PANELS[c][1])
+            + " |"
+        )
+    print("| cell | runs away | tilt at the end | KD at 100 | KD at the end | evidence at 100 | evidence at the end |")
+    for cell, members in cells.items():
+        ends = [ran_away(run) for _, run in members]
+        tilt = [at(run, "prior/energy_tilt", 10**9) for _, run in members]
+        early, late = ([at(run, DISTANCE, epoch) for _, run in members] for epoch in (100, 10**9))
+        estimates: list[str] = []
+        for pattern in ("*epoch=99*.ckpt", "last.ckpt"):
+            found = [next((options.study / row["folder"]).rglob(pattern), None) for row, _ in members]
+            usable = [path for path in found if path is not None] if options.evidence_images else []
+            estimates.append(mean([evidence(path, options.evidence_images) for path in usable]) if usable else "")
+        away = f"{sum(end is not None for end in ends)} of {len(ends)}"
+        print(f"| {cell} | {away} | {mean(tilt)} | {mean(early)} | {mean(late)} | {' | '.join(estimates)} |")
+
+
+if __name__ == "__main__":
+    main()
