@@ -1,5 +1,6 @@
 """Checkpoints are read, or refused in a sentence."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,15 @@ def test_what_training_warned_of_is_not_said_again_when_a_model_is_loaded(checkp
     torch.save(content, tmp_path / "ti.ckpt")
     assert checkpoints.load_model(tmp_path / "ti.ckpt").objective.eta == 1
     assert not [str(warning.message) for warning in recwarn if "eta" in str(warning.message)]
+
+
+@pytest.mark.parametrize(("change", "goes_on"), [({}, True), ({"pixel_noise": True}, False), ({"absent": 1}, False)])
+def test_a_field_that_an_earlier_version_did_not_have_is_at_its_default(checkpoint, change, goes_on):
+    """A run of then goes on as what it was, and not with another value, or one that is no field any more."""
+    content = torch.load(checkpoint, weights_only=True)
+    now = copy.deepcopy(content["config"])
+    for field in ("pixel_noise", "average_decay"):
+        del content["config"]["model"]["init_args"][field]
+    now["model"]["init_args"] |= change
+    assert checkpoints.continues(content, now) == goes_on
+    assert not checkpoints.continues(content, now | {"name": "other"})

@@ -136,7 +136,7 @@ def _whole(config: dict[str, Any], name: str, kind: type) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, name)
     try:
-        return parser.dump(parser.parse_object({name: config[name]}), skip_none=False)
+        return parser.dump(parser.parse_object({name: config[name]}))
     except Exception:  # for instance a removed class: it is another model than any of today
         return config[name]
 
