@@ -17,7 +17,7 @@ from thermoebm.runtime.cost import choose_precision, choose_threads
     ("overlay", "objective"),
     [
         (None, "ThermodynamicIntegration(estimator='endpoints', "),
-        ("mle", "MaximumLikelihood()"),
+        ("mle", "MaximumLikelihood("),
         ("ti", "ThermodynamicIntegration(estimator='contrastive', "),
     ],
 )
