@@ -99,7 +99,8 @@ class LatentEBM(HeldOut):
         self.prior_sampler = prior_sampler or ULA(step_size=0.16, num_steps=60)
         self.posterior_sampler = posterior_sampler or ULA(step_size=0.01, num_steps=20)
         self._check_samplers()
-        self.sampler_states = nn.ModuleDict({n: m for n, k in self._kernels().items() if (m := k.state()) is not None})
+        states = {name: state for name, kernel in self._kernels().items() if (state := kernel.state()) is not None}
+        self.sampler_states = nn.ModuleDict(states) if states else None
         self.optimizer_settings = ((energy, energy_optimizer), (generator, generator_optimizer))
         self.decay_interval = decay_interval
         self.chain_start = chain_start

@@ -57,6 +57,8 @@ class MaximumLikelihood(Objective):
         ValueError: If the penalty is negative or not finite.
     """
 
+    energy_penalty: float = 0.0  # also of a subclass with an __init__ of its own
+
     def __init__(self, energy_penalty: float = 0.0) -> None:
         check_penalty("MaximumLikelihood", energy_penalty)
         self.energy_penalty = energy_penalty
