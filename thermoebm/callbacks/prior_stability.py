@@ -63,8 +63,7 @@ class PriorStability(pl.Callback):
         rng = model.stream("prior stability")
         kernel, prior = model.prior_sampler, model.prior
         with without_autocast(torch.empty(0, device=model.device)):
-            start = model.sample_reference((self.count,), rng)
-            z = _longer(kernel, prior, start, 1, rng)
+            z = model.sample_prior(self.count, rng)
             longer = _longer(kernel, prior, z, 9, rng)
             with torch.no_grad():
                 gap = (prior.tilt(longer).mean() - prior.tilt(z).mean()).item()
