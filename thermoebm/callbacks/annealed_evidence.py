@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from thermoebm.callbacks import splits
+from thermoebm.callbacks.first_process import log_of_first
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.modules import LatentEBM
 from thermoebm.modules.annealed import Annealing, annealed_evidence, dequantised, summary
-from thermoebm.runtime.progress import measuring
 
 
 class AnnealedEvidence(pl.Callback):
@@ -60,11 +60,8 @@ class AnnealedEvidence(pl.Callback):
         if not is_due(trainer, self.every_n_epochs):
             return
         assert isinstance(pl_module, LatentEBM)
-        # The first process measures; every process logs, since any of them may be asked for a metric to monitor.
-        with measuring(), pl_module.averaged_weights():
-            scalars = self._measure(trainer, pl_module) if trainer.is_global_zero else {}
-        scalars = trainer.strategy.broadcast(scalars)
-        pl_module.log_dict({f"val/{name}": value for name, value in scalars.items()}, sync_dist=True)
+        with pl_module.averaged_weights():
+            log_of_first(trainer, pl_module, "val", lambda: self._measure(trainer, pl_module))
 
     def _measure(self, trainer: pl.Trainer, model: LatentEBM) -> dict[str, float]:
         """By name; empty, with a warning, if it cannot be measured: a measurement ends no training."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from thermoebm.callbacks import splits as split_names
+from thermoebm.callbacks.first_process import log_of_first
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.callbacks.splits import SplitName
 from thermoebm.data import ImageDataModule, named
@@ -18,7 +19,6 @@ from thermoebm.metrics.kernels import KernelName, kernel
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import LatentEBM, generation
 from thermoebm.runtime import randomness
-from thermoebm.runtime.progress import measuring
 
 
 class GenerationMetrics(pl.Callback):
@@ -99,11 +99,7 @@ class GenerationMetrics(pl.Callback):
         if not is_due(trainer, self.every_n_epochs):
             return
         assert isinstance(pl_module, LatentEBM)
-        # The first process measures; every process logs, since any of them may be asked for a metric to monitor.
-        with measuring():
-            scalars = self._measure(pl_module) if trainer.is_global_zero else {}
-        scalars = trainer.strategy.broadcast(scalars)
-        pl_module.log_dict({f"fidelity/{name}": value for name, value in scalars.items()}, sync_dist=True)
+        log_of_first(trainer, pl_module, "fidelity", lambda: self._measure(pl_module))
 
     def _measure(self, model: LatentEBM) -> dict[str, float]:
         extractor = self._extractor

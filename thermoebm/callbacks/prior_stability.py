@@ -6,10 +6,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from thermoebm.callbacks.first_process import log_of_first
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.densities import TiltedPrior, without_autocast
 from thermoebm.modules import LatentEBM
-from thermoebm.runtime.progress import measuring
 from thermoebm.samplers import MALA, Kernel, run, secant_curvature
 
 
@@ -54,10 +54,7 @@ class PriorStability(pl.Callback):
         if not is_due(trainer, self.every_n_epochs):
             return
         assert isinstance(pl_module, LatentEBM)
-        with measuring():
-            scalars = self._measure(pl_module) if trainer.is_global_zero else {}
-        scalars = trainer.strategy.broadcast(scalars)
-        pl_module.log_dict({f"prior/{name}": value for name, value in scalars.items()}, sync_dist=True)
+        log_of_first(trainer, pl_module, "prior", lambda: self._measure(pl_module))
 
     def _measure(self, model: LatentEBM) -> dict[str, float]:
         rng = model.stream("prior stability")
