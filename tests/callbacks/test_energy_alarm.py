@@ -100,6 +100,7 @@ def test_limits_are_kept_from_both_sides(vitals, said):
     [
         *({"count": 0}, {"largest_tilt": float("nan")}, {"largest_mean_square": 1.0}),
         *({"factor": 1.0}, {"factor": 0.0}, {"max_rollbacks": 0}, {"on_runaway": "no"}),
+        *({"least_acceptance": 1.1}, {"least_acceptance": float("nan")}),
     ],
 )
 def test_impossible_settings(fields):

@@ -60,12 +60,9 @@ def test_gap_is_that_of_the_gaussian_laws_after_k_and_ten_k_steps():
     assert found["longer_chain_distance"] > 0
 
 
-def test_chains_that_have_settled_show_no_gap_and_a_mala_step_its_own_acceptance():
+def test_chains_that_have_settled_show_no_gap():
     found, _, _ = measured(MALA(0.05, 30), count=400)
     assert found["longer_chain_distance"] == pytest.approx(0, abs=0.02)
-    assert 0.8 < found["corrected_acceptance"] <= 1
-    wider, _, _ = measured(MALA(0.2, 10), count=400)
-    assert wider["corrected_acceptance"] < found["corrected_acceptance"]
 
 
 def test_energy_distance_is_twice_the_integral_of_squared_distribution_functions():

@@ -69,7 +69,7 @@ def test_all_state_goes_back_to_the_last_healthy_epoch(small_model, fit, value):
     assert equal(ends[0], ends[1])
     assert equal(ends[2], ends[3])
     assert not any(map(torch.equal, ends[1][:2], ends[2][:2]))  # it trains on
-    assert alarm.state_dict() == {"rollbacks": 2, "healthy_epoch": 2}
+    assert alarm.state_dict() == {"rollbacks": 2, "healthy_epoch": 2, "trusted": True}
     assert trainer.global_step == 8
     first, second = (str(w.message) for w in seen if "ran away" in str(w.message))
     assert re.fullmatch(
@@ -189,7 +189,7 @@ def test_a_run_that_goes_back_resumes_exactly(pair):
     tables = (run["persistent_chains"]["tables"] for run in (ours, theirs))
     torch.testing.assert_close(*tables, rtol=0, atol=0)
     states = [run["callbacks"]["EnergyAlarm"] for run in (ours, theirs)]
-    assert states == [{"rollbacks": 2, "healthy_epoch": 3}] * 2
+    assert states == [{"rollbacks": 2, "healthy_epoch": 3, "trusted": True}] * 2
     assert repeatable(whole).equals(repeatable(parts))
     ends = [row for row in rows(whole) if row["prior/rollbacks"]]
     assert [float(row["prior/rollbacks"]) for row in ends] == [0, 1, 2, 2]
@@ -208,6 +208,6 @@ def test_the_end_after_the_last_rollback_is_told_in_a_sentence(tmp_path, capsys,
     assert re.match(f"{said} last checkpoint, --ckpt_path {re.escape(str(path))}, {remedy}", capsys.readouterr().err)
     assert sum("ran away" in str(w.message) for w in recwarn) == 2
     last = checkpoint(path.parents[1])
-    assert last["callbacks"]["EnergyAlarm"] == {"rollbacks": 2, "healthy_epoch": 0}
+    assert last["callbacks"]["EnergyAlarm"] == {"rollbacks": 2, "healthy_epoch": 0, "trusted": True}
     assert last["epoch"] == 2
     assert all(tensor.abs().max() < 1e3 for tensor in last["state_dict"].values())

@@ -10,6 +10,7 @@ from thermoebm.callbacks.alarms import not_finite, way_back
 from thermoebm.callbacks.rollback import Snapshot
 from thermoebm.modules import LatentEBM
 from thermoebm.runtime.terminal import say
+from thermoebm.samplers import ULA, corrected_acceptance
 
 _REMEDY = (
     "with a smaller or a corrected step of the prior's chains (a lower --model.prior_sampler.step_size, or the class "
@@ -25,30 +26,38 @@ class Vitals(NamedTuple):
         tilt_error: Its standard error.
         mean_square: |z|²/(d σ0²) of prior chains.
         broken: 0 if the parameters of all networks are finite.
+        acceptance: Of a corrected step at the ends of the prior's chains; 1 if they are corrected.
     """
 
     tilt: float
     tilt_error: float
     mean_square: float
     broken: float
+    acceptance: float = 1.0
 
 
 class EnergyAlarm(pl.Callback):
     """Measures after each epoch whether the energy runs away from the reference prior, and acts if it does.
 
     It draws prior chains and logs ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats),
-    ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1) and ``prior/rollbacks``, how often it went back so far. An
-    epoch is healthy if both are within their limits, all parameters are finite, and the tilt is not negative: for exact
-    chains it is KL(p_α‖π0) + KL(π0‖p_α) ≥ 0, so that one nat and four standard errors below zero prove that the chains
-    no longer sample p_α. (Of exact chains at a tilt of 0, 3 epochs in 100,000 would be.) After one that is not healthy,
+    ``prior/mean_square`` = |z|²/(d σ0²) (healthy about 1), ``prior/corrected_acceptance``, the mean probability with
+    which a Metropolis-adjusted step from the ends of uncorrected chains would be accepted, and ``prior/rollbacks``, how
+    often it went back so far. An epoch is healthy if the first two are within their limits, all parameters are finite,
+    and the tilt is not negative: for exact chains it is KL(p_α‖π0) + KL(π0‖p_α) ≥ 0, so that one nat and four standard
+    errors below zero prove that the chains no longer sample p_α. (Of exact chains at a tilt of 0, 3 epochs in 100,000
+    would be.) After one that is not healthy,
 
         rollback   Networks, their averages, Adam's moments, adapted step sizes and persistent chains go back to the end
-                   of the last healthy epoch, or to where this training began, and the energy's learning rate is
+                   of the last good epoch, or to where this training began, and the energy's learning rate is
                    multiplied by ``factor`` from then on: after n rollbacks it is factor^n times its schedule's. Epochs,
                    steps, learning-rate schedules, the order of images and random streams go on, so that no noise comes
                    twice. After ``max_rollbacks`` of them, training ends as by ``stop``.
         stop       Training ends before a checkpoint is saved: last.ckpt is of the last healthy epoch.
         warn       Training goes on; it is told once, and again if the energy recovered in between.
+
+    Energies run away after the step of the prior's chains has become too large for them. An acceptance below
+    ``least_acceptance`` is told once, tens of epochs before there is a runaway, and changes nothing. A good epoch, to
+    which a rollback leads, is a healthy one with more than that, if there ever was one.
 
     It comes before the callbacks that measure at an epoch's end, so that what they measure and what checkpoints keep is
     one state, and none of them meets numbers that are not finite. Since no ruined state is saved by them, a resumed
@@ -61,6 +70,7 @@ class EnergyAlarm(pl.Callback):
         count: Number of chains; None: the size of a training batch, for which the step is compiled.
         largest_tilt: Largest healthy tilt, in absolute value.
         largest_mean_square: Largest healthy mean square; its inverse is the smallest.
+        least_acceptance: Least acceptance of a corrected step, between 0 and 1.
 
     Raises:
         ValueError: If a number is out of its range or a limit can never be kept.
@@ -75,6 +85,7 @@ class EnergyAlarm(pl.Callback):
         count: int | None = None,
         largest_tilt: float = 100.0,
         largest_mean_square: float = 4.0,
+        least_acceptance: float = 0.6,
     ) -> None:
         if on_runaway not in ("rollback", "stop", "warn"):
             raise ValueError(f"EnergyAlarm: on_runaway is {on_runaway!r}; take rollback, stop or warn.")
@@ -87,17 +98,22 @@ class EnergyAlarm(pl.Callback):
                 f"EnergyAlarm: count {count} must be at least 2, largest_tilt {largest_tilt} positive and "
                 f"largest_mean_square {largest_mean_square} above 1."
             )
+        if not 0 <= least_acceptance <= 1:
+            raise ValueError(f"EnergyAlarm: least_acceptance is {least_acceptance}; it must lie between 0 and 1.")
         self.on_runaway = on_runaway
         self.max_rollbacks = max_rollbacks
         self.factor = factor
         self.count = count
         self.largest_tilt = largest_tilt
         self.largest_mean_square = largest_mean_square
+        self.least_acceptance = least_acceptance
         self.rollbacks = 0
         self.rolled_back = False  # in the epoch that ends now
         self._healthy_epoch: int | None = None  # the last one; None: there is none yet
         self._snapshot: Snapshot | None = None
+        self._trusted = False  # whether the acceptance was ever large enough
         self._told = False
+        self._told_of_steps = False
 
     # What is measured, and when it is a runaway
 
@@ -128,7 +144,13 @@ class EnergyAlarm(pl.Callback):
             f, f_reference = model.prior.tilt(z), model.prior.tilt(reference)
             tilt, error = f.mean() - f_reference.mean(), ((f.var() + f_reference.var()) / count).sqrt()
             mean_square = z.square().mean() / model.reference.sigma**2
-        mine = torch.stack([tilt, error, mean_square, tilt.new_tensor(float(bool(not_finite(model))))])
+            acceptance = tilt.new_ones(())
+            if isinstance(model.prior_sampler, ULA):
+                noise = torch.randn((count, z.shape[-1] + 1), generator=rng, device=z.device, dtype=z.dtype)
+                step_size = model.prior_sampler.step_size
+                acceptance = corrected_acceptance(model.prior, z, step_size, noise).mean().to(tilt)
+        broken = tilt.new_tensor(float(bool(not_finite(model))))
+        mine = torch.stack([tilt, error, mean_square, broken, acceptance])
         return Vitals(*trainer.strategy.reduce(mine, reduce_op="mean").tolist())
 
     # What is done
@@ -153,17 +175,33 @@ class EnergyAlarm(pl.Callback):
         vitals = self.measure(trainer, pl_module)
         fault = self.fault(vitals)
         if fault is None:
-            self._told, self._healthy_epoch = False, trainer.current_epoch
-            if self.on_runaway == "rollback":
-                self._snapshot = Snapshot(trainer, pl_module)
+            self._told = False
+            good = vitals.acceptance >= self.least_acceptance
+            self._trusted = self._trusted or good
+            if not good:
+                self._tell_of_steps(trainer, vitals.acceptance)
+            if good or not self._trusted:
+                self._healthy_epoch = trainer.current_epoch
+                if self.on_runaway == "rollback":
+                    self._snapshot = Snapshot(trainer, pl_module)
         else:
             self._act(trainer, pl_module, f"The energy ran away in epoch {trainer.current_epoch}: {fault}")
         scalars = {
             "prior/energy_tilt": vitals.tilt,
             "prior/mean_square": vitals.mean_square,
+            "prior/corrected_acceptance": vitals.acceptance,
             "prior/rollbacks": float(self.rollbacks),
         }
         pl_module.log_dict(scalars, sync_dist=True)
+
+    def _tell_of_steps(self, trainer: pl.Trainer, acceptance: float) -> None:
+        if not self._told_of_steps:
+            self._told_of_steps = True
+            rank_zero_warn(
+                f"The step of the prior's chains is too large for the energy since epoch {trainer.current_epoch}: a "
+                f"corrected step would be accepted with probability {acceptance:.2g} (least "
+                f"{self.least_acceptance:g}). Energies run away some time after that; start again {_REMEDY}"
+            )
 
     def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str) -> None:
         if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
@@ -193,7 +231,8 @@ class EnergyAlarm(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rollbacks": self.rollbacks, "healthy_epoch": self._healthy_epoch}
+        return {"rollbacks": self.rollbacks, "healthy_epoch": self._healthy_epoch, "trusted": self._trusted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rollbacks, self._healthy_epoch = state_dict["rollbacks"], state_dict["healthy_epoch"]
+        self._trusted = state_dict.get("trusted", False)

@@ -10,7 +10,7 @@ from thermoebm.callbacks.first_process import log_of_first
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.densities import TiltedPrior, without_autocast
 from thermoebm.modules import LatentEBM
-from thermoebm.samplers import MALA, Kernel, run, secant_curvature
+from thermoebm.samplers import Kernel, run, secant_curvature
 
 
 class PriorStability(pl.Callback):
@@ -23,13 +23,13 @@ class PriorStability(pl.Callback):
                                           largest. A Langevin step multiplies deviations along that direction by
                                           1 - s λ: unstable from 2. (Networks of leaky ReLUs have no second derivative:
                                           see :func:`thermoebm.samplers.secant_curvature`.)
-        prior/corrected_acceptance        Mean acceptance that a Metropolis-adjusted step would have there.
         prior/longer_chain_gap            E[f_α] after 10 K steps minus that after K, in nats: about 0 if K steps
                                           suffice.
         prior/longer_chain_distance       Squared energy distance (Székely & Rizzo 2013) between the latents after K and
                                           10 K steps, 2 E|z - z'| - E|z - z~| - E|z' - z~'|, unbiased, over σ0 sqrt(d).
 
-    The noise is the same every time. With several processes the first one measures.
+    :class:`thermoebm.callbacks.EnergyAlarm` logs the acceptance of a corrected step at the same ends. The noise is the
+    same every time. With several processes the first one measures.
 
     Args:
         every_n_epochs: Interval, in epochs; 0: never.
@@ -70,7 +70,6 @@ class PriorStability(pl.Callback):
             return {
                 "step_times_curvature": sizes.mean().item(),
                 "step_times_curvature_max": sizes.max().item(),
-                "corrected_acceptance": _acceptance(prior, z, step_size, rng),
                 "longer_chain_gap": gap,
                 "longer_chain_distance": energy_distance(z, longer).item() / scale,
             }
@@ -83,14 +82,6 @@ def _longer(kernel: Kernel, prior: TiltedPrior, z: Tensor, times: int, rng: torc
         noise = torch.randn(shape, generator=rng, device=z.device, dtype=z.dtype)
         z = run(kernel, prior, z, noise)[0].z
     return z
-
-
-def _acceptance(prior: TiltedPrior, z: Tensor, step_size: float, rng: torch.Generator) -> float:
-    mala = MALA(step_size, 1)
-    noise = torch.randn((*z.shape[:-1], mala.noise_dim(z.shape[-1])), generator=rng, device=z.device, dtype=z.dtype)
-    with torch.no_grad():
-        _, info = mala.step(prior, mala.init(prior, z), noise)
-    return info.probability.mean().item()
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:

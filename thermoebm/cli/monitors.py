@@ -32,9 +32,9 @@ _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
     AnnealedEvidence: ("val/evidence", "val/evidence_se", "val/evidence_mc_se"),
     ChainDiagnostics: ("chains/",),
     Cost: ("cost/",),
-    EnergyAlarm: ("prior/energy_tilt", "prior/mean_square", "prior/rollbacks"),
+    EnergyAlarm: ("prior/energy_tilt", "prior/mean_square", "prior/corrected_acceptance", "prior/rollbacks"),
     PriorStability: (
-        *("prior/step_times_curvature", "prior/step_times_curvature_max", "prior/corrected_acceptance"),
+        *("prior/step_times_curvature", "prior/step_times_curvature_max"),
         *("prior/longer_chain_gap", "prior/longer_chain_distance"),
     ),
     PosteriorAlarm: ("posterior/step_times_curvature", "posterior/movement"),

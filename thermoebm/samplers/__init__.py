@@ -13,7 +13,7 @@ from thermoebm.samplers.diagnostics import (
     split_rhat,
 )
 from thermoebm.samplers.exchange import ReplicaExchange
-from thermoebm.samplers.mala import MALA, StepSizes
+from thermoebm.samplers.mala import MALA, StepSizes, corrected_acceptance
 from thermoebm.samplers.pilot import Pilot, run_pilot
 from thermoebm.samplers.recorded import Recorder
 from thermoebm.samplers.ula import ULA
@@ -29,6 +29,7 @@ __all__ = [
     "autocorrelation",
     "check_differentiable",
     "compilations",
+    "corrected_acceptance",
     "effective_sample_size",
     "largest_curvature",
     "pooled_autocorrelation",

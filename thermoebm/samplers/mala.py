@@ -49,6 +49,23 @@ class MALAInfo(NamedTuple):
     failed: Tensor
 
 
+def corrected_acceptance(density: Density, z: Tensor, step_size: float, noise: Tensor) -> Tensor:
+    """Probability (...) with which a step of MALA from each z (..., d) would be accepted; nothing is accepted.
+
+    At the end of uncorrected chains it says how far a step of theirs is from leaving the density as it is.
+
+    Args:
+        density: The target.
+        z: Latents (..., d).
+        step_size: s.
+        noise: Standard normal noise (..., n), n of MALA's ``noise_dim``.
+    """
+    mala = MALA(step_size, 1)
+    with torch.no_grad():
+        _, info = mala.step(density, mala.init(density, z), noise)
+    return info.probability
+
+
 class AdaptedStep(nn.Module):
     """The logarithm () of a step size that training adapts."""
 
