@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from thermoebm.callbacks import GradientVariance
-from thermoebm.callbacks.gradient_variance import bar_chart
+from thermoebm.callbacks.gradient_report import bar_chart
 from thermoebm.data import Digits
 from thermoebm.gradients.statistics import Estimate
 from thermoebm.modules import LatentEBM

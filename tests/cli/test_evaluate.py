@@ -16,7 +16,7 @@ from tests.oracle import LinearGaussian
 from thermoebm.applications import evaluation
 from thermoebm.applications.evaluation import Settings
 from thermoebm.applications.evidence.short_run import bits_per_dimension
-from thermoebm.callbacks.gradient_variance import report_scalars
+from thermoebm.callbacks.gradient_report import report_scalars
 from thermoebm.cli.evaluate import find_checkpoints, labels, main
 from thermoebm.cli.evaluation_table import table
 from thermoebm.data import Digits

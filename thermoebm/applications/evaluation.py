@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, remarks, short_run, summary
-from thermoebm.callbacks.gradient_variance import AcrossParameters, report_scalars
+from thermoebm.callbacks.gradient_report import AcrossParameters, report_scalars
 from thermoebm.callbacks.grids import reconstruction_grid
 from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
