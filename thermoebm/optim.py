@@ -138,6 +138,7 @@ class _Decay(LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
         self._set_rates()
+        vars(self.optimizer)["_opt_called"] = True  # else torch warns of a decay before this process has made a step
 
     def _set_rates(self) -> None:
         self._last_lr = self.get_lr()

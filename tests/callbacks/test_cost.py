@@ -14,7 +14,8 @@ import torch
 
 from tests.tape import tape
 from thermoebm.callbacks import Cost
-from thermoebm.callbacks.cost import Spent, count_flops
+from thermoebm.callbacks.cost import Spent
+from thermoebm.callbacks.flops import count_flops
 from thermoebm.data import Digits
 from thermoebm.modules import LatentEBM
 from thermoebm.modules.chains import Chains

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tests.modules.test_chains import Reads, images, quiet_trainer
 from tests.oracle import flat
 from thermoebm.callbacks import GradientVariance, PosteriorAlarm
-from thermoebm.callbacks.cost import count_flops
+from thermoebm.callbacks.flops import count_flops
 from thermoebm.data import Digits
 from thermoebm.gradients import Design
 from thermoebm.gradients.draws import measure

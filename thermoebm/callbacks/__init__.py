@@ -14,6 +14,7 @@ from thermoebm.callbacks.gradient_variance import GradientVariance
 from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.hparams import HParams
 from thermoebm.callbacks.integrand import IntegrandPlot
+from thermoebm.callbacks.interruption import Interruption
 from thermoebm.callbacks.posterior_alarm import PosteriorAlarm
 from thermoebm.callbacks.prior_stability import PriorStability
 from thermoebm.callbacks.progress import Progress
@@ -29,6 +30,7 @@ __all__ = [
     "GradientVariance",
     "HParams",
     "IntegrandPlot",
+    "Interruption",
     "LastCheckpoint",
     "NotFiniteAlarm",
     "PosteriorAlarm",

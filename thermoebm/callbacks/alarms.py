@@ -1,6 +1,7 @@
 """Alarms: each reports in one sentence a fault that training itself does not notice."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -25,28 +26,35 @@ class ZeroGradientAlarm(pl.Callback):
     def __init__(self) -> None:
         self._largest: dict[str, Tensor] = {}
         self._told: set[str] = set()
-        self._steps = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._largest, self._steps = {}, 0
+        self._largest = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"largest": self._largest} if self._largest else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._largest = state_dict["largest"]
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        self._steps += 1
         for name, network in _trainable_networks(pl_module):
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
-            if gradients:  # kept on the device: no synchronisation before the epoch ends
-                largest = torch.stack(torch._foreach_norm(gradients, float("inf"))).max()
-                self._largest[name] = torch.maximum(self._largest.get(name, largest), largest)
+            # Kept on the device: no synchronisation before the epoch ends.
+            norms = torch._foreach_norm(gradients, float("inf")) if gradients else [torch.zeros(())]
+            largest = torch.stack(norms).max()
+            before = self._largest.get(name, largest)
+            self._largest[name] = torch.maximum(before.to(largest.device), largest)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._steps == 0 or rolled_back(trainer):  # resumed at the end of an epoch, or its gradients are undone
+        seen, self._largest = self._largest, {}
+        if not seen or rolled_back(trainer):  # resumed at the end of an epoch, or its gradients are undone
             return
         objective = getattr(pl_module, "objective", None)
         intended = objective.without_gradient() if isinstance(objective, Objective) else ()
         for name, _ in _trainable_networks(pl_module):
-            learns = name in self._largest and self._largest[name].item() != 0
+            learns = name in seen and seen[name].item() != 0
             if not learns and name not in self._told and name not in intended:
                 self._told.add(name)
                 remedy = f"choose another objective than {objective!r}, or freeze the {name} on purpose"

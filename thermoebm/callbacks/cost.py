@@ -3,21 +3,17 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
+from thermoebm.callbacks.flops import count_flops
 from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
-from thermoebm.gradients.draws import draw_gradient
 from thermoebm.modules import LatentEBM
-from thermoebm.runtime.cost import Flops, matrix_rate, peak_memory
+from thermoebm.runtime.cost import matrix_rate, peak_memory
 from thermoebm.runtime.units import scaled, short
 
 
@@ -75,6 +71,7 @@ class Cost(pl.Callback):
     def __init__(self) -> None:
         self._phases: Phases | None = None
         self._began = math.nan
+        self._before, self._until = Spent(), 0  # of the epoch in which the run was resumed; flops since it began
         self._restart()
 
     def _restart(self) -> None:
@@ -82,6 +79,7 @@ class Cost(pl.Callback):
         self._earlier = 0  # flops of the steps before the first of this fit
         self._first: Spent | None = None  # of the first step, until its epoch ends
         self._epoch, self._fit = Spent(), Spent()
+        self._step = Spent()  # what the present step adds
         self._memory = self._matrix_rate = math.nan
         self._processes = 1
         self._chains = (0, 0)  # calls and replays before this epoch
@@ -113,9 +111,10 @@ class Cost(pl.Callback):
 
         if not (self._fit.steps or self._first or self._epoch.steps):
             self._earlier = sum(map(flops, range(step)))
-        self._epoch += Spent(1, processes * len(batch), flops(step))
+        self._step = Spent(1, processes * len(batch), flops(step))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self._epoch += self._step
         if not (self._fit.steps or self._first):
             self._first, self._epoch = self._epoch, Spent()
             self._first.seconds.update(self._take(trainer, pl_module))
@@ -124,19 +123,24 @@ class Cost(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         first, self._first = self._first, None
-        if not (first or self._epoch.steps):  # a resumed run repeats the end of its finished epoch
+        if not (
+            first or self._epoch.steps or self._before.steps
+        ):  # a resumed run repeats the end of its finished epoch
             return
         later, epoch, self._epoch = self._epoch, Spent(), Spent()
         later.seconds.update(self._take(trainer, pl_module))
         for part in (first, later) if first else (later,):
             epoch += part
+        self._fit += epoch
+        total = self._total(Spent())
+        before, self._before = self._before, Spent()
+        epoch += before
         if not later.steps:
             later = epoch
-        self._fit += epoch
         rate = later.flops / later.training
         scalars = {
             "flops_per_step": epoch.flops / epoch.steps,
-            "flops": float(self._earlier + self._fit.flops),
+            "flops": float(total),
             "flops_per_second": epoch.flops / epoch.training,
             "images_per_second": epoch.images / epoch.training,
             "seconds": epoch.training,
@@ -149,6 +153,27 @@ class Cost(pl.Callback):
         pl_module.log_dict({f"cost/{name}": value for name, value in scalars.items()}, sync_dist=True)
         self._memory = peak_memory(pl_module.device)
         pl_module.log("cost/peak_memory", self._memory, sync_dist=True, reduce_fx="max")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this epoch has cost so far, up to its last completed step."""
+        if self._phases is not None:
+            self._epoch.seconds.update(self._phases.take())
+        here, spent = Spent(), Spent()
+        for part in (self._first, self._epoch):
+            here += part or Spent()
+        for part in (here, self._before):
+            spent += part
+        fields = vars(spent) | {"seconds": dict(spent.seconds)}
+        return {"epoch": fields, "until": self._total(here)} if spent.steps else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        fields = state_dict["epoch"]
+        self._before, self._until = Spent(**fields | {"seconds": Counter(fields["seconds"])}), state_dict["until"]
+
+    def _total(self, epoch: Spent) -> int:
+        """Operations since the run began, with those of an epoch of which this fit has not been told yet."""
+        steps, flops = self._fit.steps + epoch.steps, self._fit.flops + epoch.flops
+        return self._earlier + flops if steps else self._until
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._phases is not None:
@@ -190,55 +215,3 @@ class Cost(pl.Callback):
             f"{', '.join(f'{phase} {100 * share:.0f} %' for share, phase in shares)}; "
             f"{short(fit.seconds[MEASURING])} s more of measuring; peak memory {scaled(self._memory)}B"
         )
-
-
-def count_flops(
-    model: LatentEBM,
-    x: Tensor,
-    step: int,
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> int:
-    """Nominal operations of a training step of this process, counted by running its loss and gradient uncompiled.
-
-    It runs with chains of one and two steps. Operations in loops and of recomputed activations count each time they
-    run. Nothing is changed, including parameters, their ``.grad``, buffers and random states.
-
-    Args:
-        model: The model, in training mode.
-        x: A batch (B, C, H, W).
-        step: Index of the step.
-        context: Entered around the loss, for instance autocast.
-    """
-    on_cuda = model.device.type == "cuda"
-    compiled_for, model.chains.training_batch = model.chains.training_batch, None
-
-    def counted() -> int:
-        with isolate_rng(include_cuda=on_cuda), torch.compiler.set_stance("force_eager"), Flops() as flops:
-            draw_gradient(partial(model.loss, step=step), model, x, model.stream("cost"), context)
-        return flops.total
-
-    try:
-        total = of_whole_chains(model, counted)
-    finally:
-        model.chains.training_batch = compiled_for
-    if on_cuda:  # uncompiled steps may take more memory than training does
-        torch.cuda.reset_peak_memory_stats(model.device)
-    return total
-
-
-def of_whole_chains(model: LatentEBM, count: Callable[[], int]) -> int:
-    """The count at the model's chain lengths, extrapolated from chains of one and two steps: it is linear in both."""
-    kernels = (model.prior_sampler, model.posterior_sampler)
-    lengths = [kernel.num_steps for kernel in kernels]
-    try:
-        for kernel in kernels:
-            kernel.num_steps = 1
-        total = one = count()
-        for kernel, length in zip(kernels, lengths, strict=True):
-            kernel.num_steps = 2
-            total += (length - 1) * (count() - one)
-            kernel.num_steps = 1
-    finally:
-        for kernel, length in zip(kernels, lengths, strict=True):
-            kernel.num_steps = length
-    return total

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -28,6 +29,14 @@ class AcrossParameters:
             moments = torch.stack(across_parameters([gradient[i] for i in members])).double()
             self.sums[name] = self.sums[name] + moments if name in self.sums else moments
         self.count += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint within an epoch keeps."""
+        return {"sums": self.sums, "count": self.count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`state` gave."""
+        self.sums, self.count = dict(state["sums"]), state["count"]
 
     def scalars(self) -> dict[str, float]:
         """Variance and mean under the names that are logged."""

@@ -1,9 +1,11 @@
 """The variance of the learning gradient while a model trains: three named quantities and a running noise scale."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -41,8 +43,9 @@ class GradientVariance(PictureCallback):
     in ``gradient_variance/test/per_parameter/...``. No training step has a gradient of held-out images, so
     ``gradient_variance/test/across_parameters/NETWORK`` and its mean are averaged over the draws.
 
-    Every number belongs to one epoch, so a checkpoint at an epoch's end needs no state of this callback and a resumed
-    run logs the same numbers; the part before the resumption is also measured at its own last epoch.
+    Every number belongs to one epoch, so a checkpoint at an epoch's end needs no state of this callback, and one within
+    an epoch has its sums so far: a resumed run logs the same numbers. The part before the resumption is also measured
+    at its own last epoch.
 
     Args:
         every_n_epochs: Interval of the draws; 0: never.
@@ -68,6 +71,7 @@ class GradientVariance(PictureCallback):
         self.design = Design(num_batches, repetitions, blocks)
         self.splits = split_names.checked("GradientVariance", splits)
         self._batch_size = 0
+        self._loaded: dict[str, Any] = {}  # sums of an epoch that a resumed run goes on with
         self._restart()
 
     def _restart(self) -> None:
@@ -87,6 +91,19 @@ class GradientVariance(PictureCallback):
                     "held out; take a smaller batch_size or splits: [train]."
                 )
             self._loaders["test"] = data.test_dataloader()
+        if self._loaded:
+            loaded, self._loaded = move_data_to_device(self._loaded, pl_module.device), {}
+            self._across, self._batch_size = AcrossParameters(list(trainable(pl_module))), loaded["batch"]
+            self._across.restore(loaded["across"])
+            self._noise_scale.restore(loaded["noise_scale"])
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._across is None:
+            return {}
+        return {"across": self._across.state(), "noise_scale": self._noise_scale.state(), "batch": self._batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()  # an earlier fit may have been interrupted within its epoch

@@ -1,6 +1,7 @@
 """The alarm for posterior chains that do not sample the posterior."""
 
 import math
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -63,6 +64,12 @@ class PosteriorAlarm(pl.Callback):
     ) -> None:
         self._images = batch if self._images is None else self._images
 
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._images is None else {"images": self._images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._images = state_dict["images"]
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._held_out = None
 
@@ -83,6 +90,7 @@ class PosteriorAlarm(pl.Callback):
         self._images = self._held_out = None
         if images is None:  # resumed at the end of an epoch
             return
+        images = images.to(pl_module.device)  # of a checkpoint
         with trainer.precision_plugin.forward_context():  # as in training, whose compiled chains are used
             start, end = _chains(pl_module, images)
         curvature = self._curvature(pl_module, images, end)

@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thermoebm.runs import directories
 from thermoebm.runtime.terminal import say, tensorboard_command
@@ -23,6 +22,7 @@ class RunDirectory(pl.Callback):
         parent: Folder of the runs with this name.
         continued: Directory of the resumed run; None: a new one is claimed.
         resume_step: Global step from which the resumed run continues.
+        measures_again: Whether it first measures once more what belongs to the step before.
         origin: The checkpoint that a new directory goes on from, and its epoch, in words; None: training is new.
     """
 
@@ -32,10 +32,12 @@ class RunDirectory(pl.Callback):
         continued: Path | None = None,
         resume_step: int | None = None,
         origin: str | None = None,
+        measures_again: bool = False,
     ) -> None:
         self.parent = parent
         self.continued = continued
         self.resume_step = resume_step if continued else None
+        self.measures_again = measures_again
         self.origin = None if continued else origin
         self.path: Path | None = None
 
@@ -49,9 +51,15 @@ class RunDirectory(pl.Callback):
 
         mine = None if not trainer.is_global_zero else self.continued or directories.claim(self.parent)
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
+        table = MetricsCSV(path, self.resume_step, self.measures_again)
         step = self.resume_step
+        again = step is not None and self.measures_again
+        if step is not None and again:
+            step -= 1
         tensorboard = TensorBoard(path, name="", version="", default_hp_metric=False, purge_step=step)
-        trainer.loggers = [tensorboard, MetricsCSV(path, resume_step=step), *trainer.loggers]
+        for metrics in table.kept_at(step) if again else ():  # hidden with the measurements of this step
+            tensorboard.log_metrics(metrics, step)
+        trainer.loggers = [tensorboard, table, *trainer.loggers]
         if self.origin:
             say(f"Going on from {self.origin} in a folder of its own: nothing of that run is changed")
         say(f"Writing to {path}; watch it with: {tensorboard_command(path.parent.parent)}")
@@ -77,10 +85,6 @@ class NamedWhenWhole(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._name(trainer)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException):  # in a step, or after an epoch's metrics have been logged
-            self._name(trainer)
-
     def _name(self, trainer: pl.Trainer) -> None:
         if self._saved and trainer.is_global_zero:
             self._saved[0].replace(self._saved[1])
@@ -100,6 +104,12 @@ class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         """Empty: there is only one file, and its path does not depend on the past."""
         return {}
+
+    def save_now(self, trainer: pl.Trainer) -> None:
+        """Saves last.ckpt within an epoch, or names the one of the epoch that has just been completed."""
+        if self._saved is None:
+            self._save_checkpoint(trainer, f"{self.dirpath}/last.ckpt")
+        self._name(trainer)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, str(self.later(Path(filepath))))

@@ -19,6 +19,7 @@ from thermoebm.callbacks import (
     GenerationMetrics,
     GradientVariance,
     HParams,
+    Interruption,
     LastCheckpoint,
     NotFiniteAlarm,
     PosteriorAlarm,
@@ -47,18 +48,19 @@ class CLI(LightningCLI):
         keep_freed_memory()
         class_paths.look_here()
         ConfigParser.given = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
-        super().__init__(
-            LatentEBM,
-            ImageDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=ConfigParser,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={"inference_mode": False, "logger": False, "enable_model_summary": False},
-            auto_configure_optimizers=False,
-            args=args,
-        )
+        with signals.listening():
+            super().__init__(
+                LatentEBM,
+                ImageDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                parser_class=ConfigParser,
+                save_config_callback=SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults={"inference_mode": False, "logger": False, "enable_model_summary": False},
+                auto_configure_optimizers=False,
+                args=args,
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         whole_numbers_first(parser)
@@ -73,6 +75,12 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
         parser.add_argument("--which", type=Which, default="last", help="Which checkpoint of a folder in ckpt_path.")
+        parser.add_argument(
+            "--resume",
+            type=Literal["auto", "never"],
+            default="never",
+            help="auto: fit goes on with the newest run that this config continues, if there is one.",
+        )
         # Not in the list of callbacks, so that an overlay can change single fields of a config's measurements.
         parser.add_lightning_class_args(GradientVariance, "gradient_variance")
         parser.add_lightning_class_args(GenerationMetrics, "fidelity")
@@ -104,6 +112,9 @@ class CLI(LightningCLI):
         try:
             given = self.config.get(self.subcommand, self.config) if self.subcommand else self.config
             given.variant = overlays.variant(given.config or [], given.variant, short(given.as_dict()))
+            if self.subcommand == "fit" and given.resume == "auto" and not given.get("ckpt_path"):
+                self._dump_config()
+                given.ckpt_path = checkpoints.newest_of(self._parent(given), self.config_dump)
             if given.get("ckpt_path"):
                 given.ckpt_path = str(find_checkpoint(given.ckpt_path, given.which))
             super().instantiate_classes()
@@ -136,22 +147,24 @@ class CLI(LightningCLI):
         if trainer_config["enable_checkpointing"] is not False:
             callbacks.append(self.best)  # before LastCheckpoint; a checkpoint has its state, whatever is done with it
         if self.subcommand == "fit":
-            name = "-".join(filter(None, (self._get(self.config_init, key) for key in ("name", "variant"))))
-            parent = Path(self._get(self.config_init, "runs")) / name
+            parent = self._parent(self.config_init.get("fit", self.config_init))
             directories.check_writable(parent)
             continued, step, origin = None, None, None
             if checkpoint:
-                step, trained = checkpoint["global_step"], checkpoint["epoch"] + 1
+                step, trained = checkpoint["global_step"], checkpoints.epochs_trained(checkpoint)
                 if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 if checkpoints.continues(checkpoint, self.config_dump):
                     continued = directories.run_of(ckpt_path)
-                origin = f"epoch {trained} of {ckpt_path}"
-            self.run_directory = RunDirectory(parent, continued, step, origin)
+                within = f"step {step} after " * (checkpoint["epoch"] >= trained)
+                origin = f"{within}epoch {trained} of {ckpt_path}"
+            again = bool(checkpoint and checkpoint.get(checkpoints.MEASURES_AGAIN))
+            self.run_directory = RunDirectory(parent, continued, step, origin, again)
             # A runaway is judged before anything else is measured: they then see the state that checkpoints keep.
             runaway = self._get(self.config_init, "runaway")
             broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
-            callbacks[:0] = [self.run_directory, *broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
+            alarms = [*broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
+            callbacks[:0] = [self.run_directory, Interruption(), *alarms]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:
@@ -192,19 +205,18 @@ class CLI(LightningCLI):
         """Trains; what the trainer refuses, a breakdown, or too little memory or disk, is reported in one sentence."""
         kept = "Checkpoints of completed epochs are kept."
         try:
-            self.trainer.fit(model, **kwargs)
+            with signals.deferred(together=self.trainer.world_size > 1):
+                self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
             if not self.trainer.is_global_zero:  # all processes end so
                 raise SystemExit(2) from None
             fail(str(error))
-        except SystemExit as ended:
-            number = signals.behind(ended)  # Lightning's status is 0 after SIGTERM, as if all were done
-            if number is None:
-                raise
+        except signals.Ended as ended:
             last = self.run_directory.path and self.run_directory.path / "checkpoints" / "last.ckpt"
-            resume = f"go on with --ckpt_path {last}" if last and last.is_file() else "no epoch was completed"
-            say(f"Ended by {number.name} in epoch {self.trainer.current_epoch + 1}; {resume}")
-            raise SystemExit(128 + number) from None
+            resume = f"go on with --ckpt_path {last}" if last and last.is_file() else "no step was completed"
+            say(f"Ended by {ended.signal.name} in epoch {self.trainer.current_epoch + 1}; {resume}")
+            ended.told = True
+            raise
         except torch.OutOfMemoryError as error:
             fail(
                 f"the device has too little memory ({str(error).splitlines()[0]}): take a smaller data.batch_size, "
@@ -218,6 +230,10 @@ class CLI(LightningCLI):
             if isinstance(error, OSError) and error.strerror:  # the machine's fault, not the program's
                 fail(f"{reason(error)} {kept}")
             raise
+
+    def _parent(self, config: Any) -> Path:
+        """The folder of the runs with this config's name and variant."""
+        return Path(config.runs) / "-".join(filter(None, (config.name, config.variant)))
 
     def after_fit(self) -> None:
         if cost := self.cost.summary():

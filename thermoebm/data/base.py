@@ -9,9 +9,9 @@ import lightning.pytorch as pl
 import PIL
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from thermoebm.data.batches import Images, Keyed, Order, Shuffle, as_is
+from thermoebm.data.batches import Images, Keyed, Order, ResumableLoader, Shuffle, as_is
 from thermoebm.modules.persistent import Batch
 from thermoebm.runtime import cache
 from thermoebm.runtime.files import from_text
@@ -207,10 +207,12 @@ class ImageDataModule(pl.LightningDataModule):
         self.check_shares(order.num_replicas)
         images = Images(self._placed(self.train_images), order if self.augment == "flip" else None)
         model = getattr(self.trainer, "lightning_module", None)  # asked here: loaders may be made before its set-up
-        return self._loader(Keyed(images) if getattr(model, "keyed", False) else images, order, drop_last=True)
+        shown = Keyed(images) if getattr(model, "keyed", False) else images
+        return ResumableLoader(shown, self.batch_size, sampler=order, drop_last=True, collate_fn=as_is)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        return self._loader(Images(self._placed(self.held_out_images)), self._order(self.held_out_images, "never"))
+        images, order = Images(self._placed(self.held_out_images)), self._order(self.held_out_images, "never")
+        return DataLoader(images, self.batch_size, sampler=order, collate_fn=as_is)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
         """The held-out images again: there is no third split."""
@@ -237,9 +239,6 @@ class ImageDataModule(pl.LightningDataModule):
         if key not in self._on_device:
             self._on_device[key] = images.to(device)
         return self._on_device[key]
-
-    def _loader(self, images: Dataset[Any], order: Order, drop_last: bool = False) -> DataLoader[Any]:
-        return DataLoader(images, self.batch_size, sampler=order, drop_last=drop_last, collate_fn=as_is)
 
 
 def _apart(split: Split) -> tuple[Tensor | None, ...]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from thermoebm.modules.persistent import Batch
 from thermoebm.runtime import cache, randomness
@@ -25,6 +25,9 @@ class Order(DistributedSampler[int]):
         seed: Seed of the shuffling.
         rank: Index of this process.
         world: Number of processes.
+
+    Attributes:
+        skip: How many of this process's images the next iteration leaves out, the first ones.
     """
 
     def __init__(self, length: int, shuffle: Shuffle, seed: int = 0, rank: int = 0, world: int = 1) -> None:
@@ -37,6 +40,7 @@ class Order(DistributedSampler[int]):
         )
         self.length = length
         self.when = shuffle
+        self.skip = 0
 
     def __len__(self) -> int:
         return len(range(self.rank, self._shared(), self.num_replicas))
@@ -46,7 +50,8 @@ class Order(DistributedSampler[int]):
         if self.shuffle:
             epoch = self.epoch if self.when == "each_epoch" else 0
             order = torch.randperm(self.length, generator=randomness.stream("cpu", self.seed, "shuffle", epoch))
-        return iter(order[self.rank : self._shared() : self.num_replicas].tolist())
+        skip, self.skip = self.skip, 0
+        return iter(order[self.rank : self._shared() : self.num_replicas][skip:].tolist())
 
     def _shared(self) -> int:
         return self.length - self.length % self.num_replicas if self.shuffle else self.length
@@ -123,6 +128,34 @@ class Keyed(Dataset[Batch]):
     def identity(self) -> str:
         """A text that other images, another order of them or other keys do not have."""
         return f"images {cache.digest(self.images.images)} with {self.num_keys} keys"
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader with an :class:`Order`, which a checkpoint within an epoch resumes after the batches that were trained.
+
+    Lightning keeps its state. The loader still counts as long as a whole epoch, whose later batches have their indices.
+
+    Attributes:
+        seen: Batches of this epoch that have been handed out.
+    """
+
+    seen = 0
+    _resumed = 0, -1  # batches, and the epoch they belong to
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        order: Any = self.sampler
+        (seen, epoch), self._resumed = self._resumed, (0, -1)
+        self.seen = seen if epoch == order.epoch else 0
+        order.skip = self.seen * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self.seen += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"seen": self.seen, "epoch": self.sampler.epoch}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._resumed = state_dict["seen"], state_dict["epoch"]
 
 
 def as_is(batch: Any) -> Any:

@@ -11,7 +11,7 @@ Gradients are those of the loss of one batch, a mean over its images, in nats pe
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -240,6 +240,14 @@ class RunningNoiseScale:
             torch._foreach_copy_(self._previous, list(gradient))
         else:
             self._previous = [g.detach().clone(memory_format=torch.contiguous_format) for g in gradient]
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint within an epoch keeps."""
+        return {"previous": self._previous, "sums": self._sums}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`state` gave."""
+        self._previous, self._sums = state["previous"], state["sums"]
 
     def value(self, members: Sequence[int], batch_size: int) -> float:
         """Noise scale of the tensors at these positions; NaN without a pair of steps or a positive estimate of |G|²."""

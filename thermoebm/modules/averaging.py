@@ -17,11 +17,15 @@ class AveragedWeights(nn.Module):
         parameters: What is averaged. All methods take the same parameters in the same order.
         decay: r, in (0, 1). About 1/(1 - r) steps are averaged.
 
+    Attributes:
+        swapped: Whether the model has the averages now, and this the parameters.
+
     Raises:
         ValueError: If the decay is out of its range.
     """
 
     updates: Tensor
+    swapped = False
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         if not 0 < decay < 1:
@@ -47,6 +51,7 @@ class AveragedWeights(nn.Module):
             now = parameter.detach().clone()
             parameter.copy_(average)
             average.copy_(now)
+        self.swapped = not self.swapped
 
     def _averages(self) -> list[Tensor]:
         return [buffer for name, buffer in self.named_buffers() if name != "updates"]

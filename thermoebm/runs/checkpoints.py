@@ -9,9 +9,13 @@ from torch import Tensor
 
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
+from thermoebm.runs import directories
 from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths
-from thermoebm.runtime.terminal import reason
+from thermoebm.runtime.terminal import reason, say
+
+#: Whether a checkpoint is of an epoch whose steps are done, and whose validation and measurements are made again.
+MEASURES_AGAIN = "measures_again"
 
 
 def load_model(path: str | Path, which: Which = "last") -> LatentEBM:
@@ -139,6 +143,24 @@ def _whole(config: dict[str, Any], name: str, kind: type) -> Any:
         return parser.dump(parser.parse_object({name: config[name]}))
     except Exception:  # for instance a removed class: it is another model than any of today
         return config[name]
+
+
+def epochs_trained(checkpoint: dict[str, Any]) -> int:
+    """The number of epochs that are complete, validation and measurements included."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    return int(progress.get("current", {}).get("processed", checkpoint["epoch"] + 1))
+
+
+def newest_of(parent: Path, config: dict[str, Any]) -> Path | None:
+    """The last.ckpt of the newest run in a folder that this config continues; None: there is none."""
+    for run in sorted(directories.numbered(parent), key=lambda run: int(run.name), reverse=True):
+        path = run / "checkpoints" / "last.ckpt"
+        try:
+            if path.is_file() and continues(load_checkpoint(path), config):
+                return path
+        except ValueError as error:  # a damaged one; a run before it may be whole
+            say(f"Not resumed: {error}")
+    return None
 
 
 def chosen_by(checkpoint: dict[str, Any]) -> str | None:

@@ -24,6 +24,11 @@ def claim(parent: Path) -> Path:
     raise AssertionError("unreachable")
 
 
+def numbered(parent: Path) -> list[Path]:
+    """The directories that :func:`claim` has made there."""
+    return [path for path in parent.glob("*") if path.name.isdecimal() and path.is_dir()]
+
+
 def run_of(ckpt_path: str | None) -> Path | None:
     """The directory of the run that a last.ckpt belongs to, which resuming continues; None for other checkpoints."""
     return home_of(ckpt_path) if ckpt_path is not None and Path(ckpt_path).name == "last.ckpt" else None

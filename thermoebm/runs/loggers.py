@@ -34,15 +34,18 @@ class MetricsCSV(Logger):
         resume_step: Global step at which a resumed run continues; rows from this step on are dropped, since they are
             computed again, and it is said of which epochs they are. None: the directory has no file yet. Columns of
             version 0.1.0 take their present names.
+        measures_again: The step before is complete, and its validation, if the table has it, is made again.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], resume_step: int | None = None) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], resume_step: int | None = None, measures_again: bool = False
+    ) -> None:
         super().__init__()
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []
         if resume_step is not None:
-            self._drop_after(resume_step)
+            self._drop_after(resume_step, measures_again)
 
     @property
     def name(self) -> str:
@@ -83,16 +86,26 @@ class MetricsCSV(Logger):
         self.save()
 
     @rank_zero_only
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, step: int, measures_again: bool) -> None:
         if self.path.is_file():
             table = self._read()
             table = table.rename(columns=renamed(table.columns))
             self._columns = list(table.columns)
-            kept = table["step"].astype(int) < step
+            steps = table["step"].astype(int)
+            if measures_again:
+                measured = [name for name in table.columns if name.startswith("val/")]
+                table = table[(steps != step - 1) | (table[measured] == "").all(axis=1)]
+            kept = steps[table.index] < step
             if trained := sorted({int(float(epoch)) + 1 for epoch in table["epoch"][~kept] if epoch}):
                 span = f"{trained[0]}" + f" to {trained[-1]}" * (len(trained) > 1)
                 say(f"{self.path}: the rows of epoch {span} are dropped, which is trained again")
             self._replace(table[kept])
+
+    def kept_at(self, step: int | None) -> list[dict[str, float]]:
+        """What the table's rows of this step hold."""
+        table = self._read() if self.path.is_file() else pd.DataFrame()
+        rows = table[table["step"] == str(step)].to_dict("records") if len(table) else []
+        return [{n: float(v) for n, v in row.items() if v and n not in ("step", "epoch")} for row in rows]
 
     def _read(self) -> pd.DataFrame:
         """The table as text: ``nan`` is a logged value, an empty cell means that nothing was logged."""

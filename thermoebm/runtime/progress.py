@@ -13,6 +13,8 @@ from typing import Protocol, Self
 
 from tqdm import tqdm
 
+from thermoebm.runtime import signals
+
 #: Is told the title of a piece of work, how many of its steps are done, and how many there are; at its end, None.
 Listener = Callable[[str | None, int, int], None]
 
@@ -82,6 +84,7 @@ class _Report:
     def update(self, n: int = 1) -> None:
         self.done += n
         self._tell(self.title)
+        signals.check()  # between two parts of a measurement, which is made again
 
     def __enter__(self) -> Self:
         self._tell(self.title)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density, Tempered
-from thermoebm.runtime.signals import ended_at_once
+from thermoebm.runtime import signals
 from thermoebm.runtime.terminal import say
 from thermoebm.samplers.recompute import recomputed
 
@@ -130,12 +130,12 @@ def run(
         return _recomputed_steps(kernel, density, z, noise)
     with torch.no_grad():
         state, info = kernel.init(density, z), None
-        if block is None:
-            return _steps(kernel, density, state, noise)
+        steps = _steps if block is None else _CompiledSteps.instance
         # In a distributed step the compiler would split the graph where gradients are exchanged; here none are.
         with torch._dynamo.config.patch(optimize_ddp=False):
-            for part in noise.split(block):
-                state, info = _CompiledSteps.instance(kernel, density, state, part)
+            for part in noise.split(block or 1):
+                signals.check()
+                state, info = steps(kernel, density, state, part)
         return state, info
 
 
@@ -152,6 +152,7 @@ def _recomputed_steps(kernel: Kernel, density: Density, z: Tensor, noise: Tensor
     state, info = kernel.init(density, z), None
     parameters = density.parameters()
     for epsilon in noise:
+        signals.check()
         start, layout = tree_flatten(state)
         end: list[TreeSpec] = []  # only tensors pass through autograd; this list receives the structure
 
@@ -203,7 +204,7 @@ class _CompiledSteps:
             f"Compiling {len(noise)} {type(kernel).__name__} step{'s'[: len(noise) > 1]} on the "
             f"{type(density).__name__} for {latents}: about ten seconds, fewer where torch's cache has them."
         )
-        with ended_at_once():
+        with signals.interruptible():
             return self._run(kernel, density, state, noise)
 
     def _run(self, *args: Any) -> tuple[Any, Any]:

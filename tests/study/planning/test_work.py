@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import ROOT
-from thermoebm.callbacks.cost import count_flops
+from thermoebm.callbacks.flops import count_flops
 from thermoebm.cli.train import CLI
 from thermoebm.densities import PowerPosterior
 from thermoebm.networks import ConvGenerator

@@ -129,7 +129,7 @@ def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     trained = 0
     if checkpoint:
         try:
-            trained = checkpoints.load_checkpoint(checkpoint)["epoch"] + 1
+            trained = checkpoints.epochs_trained(checkpoints.load_checkpoint(checkpoint))
         except ValueError as error:
             advice = f"move the folder {checkpoint.parents[1]} away and run the study again."
             raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error

@@ -1,0 +1,74 @@
+"""The command line: a training that a signal ends goes on where its last completed step left it."""
+
+import itertools
+import json
+import os
+import signal
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import pytest
+import torch
+
+from tests.cli.test_train import SHORT, checkpoint, cli
+
+TINY = (*SHORT, "--trainer.limit_train_batches", 4, "--trainer.limit_val_batches", 2, "--trainer.max_epochs", 2)
+TINY += ("--trainer.check_val_every_n_epoch", 1, "--trainer.log_every_n_steps", 1)
+
+
+class At(pl.Callback):
+    """Sends a signal at the n-th call of a hook."""
+
+    def __init__(self, hook: str, call: int, number: int = signal.SIGTERM) -> None:
+        calls = itertools.count(1)
+
+        def send(*args: Any, **kwargs: Any) -> None:
+            if next(calls) == call:
+                os.kill(os.getpid(), number)
+
+        setattr(self, hook, send)
+
+
+def at(hook: str, call: int, number: int = signal.SIGTERM) -> list[str]:
+    init = {"hook": hook, "call": call, "number": int(number)}
+    return ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.At", "init_args": init}])]
+
+
+def train(folder, *arguments) -> pd.DataFrame:
+    """The table of a run, and nothing of what differs by time."""
+    with_measures = ("--gradient_variance.every_n_epochs", 1, "--gradient_variance.num_batches", 4)
+    with_measures += ("--gradient_variance.repetitions", 2, "--gradient_variance.blocks", 2)
+    cli("fit", *TINY, *with_measures, "--runs", folder, *arguments)
+    table = pd.read_csv(folder / "digits" / "0" / "metrics.csv")
+    timed = [n for n in table.columns if n.startswith("cost/") and n not in ("cost/flops", "cost/flops_per_step")]
+    return table.drop(columns=timed)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return train(folder), checkpoint(folder / "digits" / "0")
+
+
+@pytest.mark.parametrize(
+    ("hook", "call"),
+    [
+        ("on_validation_batch_start", 2),
+        ("on_before_optimizer_step", 6),
+        ("on_train_epoch_end", 2),
+        pytest.param("on_train_batch_end", 1, marks=pytest.mark.slow),
+        pytest.param("on_train_epoch_end", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path, whole, hook, call):
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path, *at(hook, call))
+    assert end.value.code == 128 + signal.SIGTERM
+    last = tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt"
+    table = train(tmp_path, "--ckpt_path", last)
+    expected, kept = whole
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    resumed = checkpoint(tmp_path / "digits" / "0")
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(resumed[part], kept[part], rtol=0, atol=0)

@@ -1,0 +1,105 @@
+"""Training that a signal ends or saves: the checkpoint of its last completed step, and how it goes on from there."""
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from thermoebm.callbacks import epoch_sums
+from thermoebm.callbacks.last_step import at_last_step, training_weights
+from thermoebm.callbacks.run_directory import LastCheckpoint
+from thermoebm.runs.checkpoints import MEASURES_AGAIN
+from thermoebm.runtime import signals
+
+
+class Interruption(pl.Callback):
+    """SIGTERM and SIGINT end a training with a checkpoint of its last completed step; SIGUSR1 saves it and goes on.
+
+    That is last.ckpt. A step that was interrupted is made again on resuming, with the same noise, and so are
+    validation and measurements after an epoch's last step: they are functions of the state that is saved. The epoch's
+    sums so far, of logged means and of the callbacks, are in it too.
+
+    It comes before all other callbacks, and does nothing if no program listens (:mod:`thermoebm.runtime.signals`).
+    With several processes all end, or save, before the same step, as soon as one of them was asked to.
+    """
+
+    def __init__(self) -> None:
+        self._sums: epoch_sums.Sums = {}  # of an epoch that a resumed run goes on with, until they are added
+        self._after_steps: dict[str, Any] | None = None  # states when the epoch's steps were done; None: they are not
+        self._validating = False  # after them
+        self._saving = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.listen()  # Lightning's handler of SIGTERM has just taken its place
+        self._after_steps = None
+        # Of loaders that were made before the checkpoint was read, as RunDirectory has them made.
+        trainer.fit_loop._load_combined_loader_states()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._after_steps = None
+        number = signals.asked()
+        if trainer.world_size > 1:
+            mine = torch.tensor(float(number), device=pl_module.device)
+            number = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if number == 1:
+            self._save(trainer, pl_module)
+            signals.saved()
+        signals.end(number)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._sums = epoch_sums.added(trainer, self._sums)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._keep(trainer, validating=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep(trainer, validating=False)
+        rest, self._sums = self._sums, {}
+        epoch_sums.log_rest(pl_module, rest)
+
+    def _keep(self, trainer: pl.Trainer, validating: bool) -> None:
+        """Remembers the state after the last step, before anything that measures changes it."""
+        if self._after_steps is None:
+            self._after_steps = {"callbacks": self._states(trainer), "epoch_sums": self._epoch_sums(trainer)}
+            self._validating = validating
+
+    def _states(self, trainer: pl.Trainer) -> dict[str, Any]:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        return copy.deepcopy({c.state_key: state for c in callbacks if (state := c.state_dict())})
+
+    def _epoch_sums(self, trainer: pl.Trainer) -> epoch_sums.Sums:
+        return epoch_sums.taken(trainer) | self._sums
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, signals.Ended) and not exception.at_once:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Writes last.ckpt, unless no step was completed since the present one."""
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed == 0:
+            return
+        validating = self._validating if self._after_steps else None
+        self._saving = True
+        for keeper in trainer.checkpoint_callbacks:
+            if isinstance(keeper, LastCheckpoint):
+                with training_weights(module), at_last_step(trainer, validating):
+                    keeper.save_now(trainer)
+        self._saving = False
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._saving:
+            checkpoint |= self._after_steps or {"epoch_sums": self._epoch_sums(trainer)}
+            checkpoint[MEASURES_AGAIN] = self._after_steps is not None
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._sums = checkpoint.get("epoch_sums", {})
