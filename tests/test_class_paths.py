@@ -27,6 +27,7 @@ PATHS = [
     "thermoebm.callbacks.GradientVariance",
     "thermoebm.callbacks.HParams",
     "thermoebm.callbacks.IntegrandPlot",
+    "thermoebm.callbacks.Interruption",
     "thermoebm.callbacks.LastCheckpoint",
     "thermoebm.callbacks.NotFiniteAlarm",
     "thermoebm.callbacks.PosteriorAlarm",

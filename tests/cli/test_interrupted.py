@@ -3,7 +3,9 @@
 import itertools
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +17,17 @@ from tests.cli.test_train import SHORT, checkpoint, cli
 
 TINY = (*SHORT, "--trainer.limit_train_batches", 4, "--trainer.limit_val_batches", 2, "--trainer.max_epochs", 2)
 TINY += ("--trainer.check_val_every_n_epoch", 1, "--trainer.log_every_n_steps", 1)
+
+
+class Copies(pl.Callback):
+    """Copies the checkpoint that is there when a step ends."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        last = Path(str(trainer.log_dir)) / "checkpoints" / "last.ckpt"
+        if last.is_file():
+            copy = last.parents[2] / "copies" / str(trainer.global_step) / "last.ckpt"
+            copy.parent.mkdir(parents=True)
+            shutil.copy(last, copy)
 
 
 class At(pl.Callback):
@@ -32,7 +45,8 @@ class At(pl.Callback):
 
 def at(hook: str, call: int, number: int = signal.SIGTERM) -> list[str]:
     init = {"hook": hook, "call": call, "number": int(number)}
-    return ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.At", "init_args": init}])]
+    callbacks = [{"class_path": f"{__name__}.At", "init_args": init}, {"class_path": f"{__name__}.Copies"}]
+    return ["--trainer.callbacks", json.dumps(callbacks)]
 
 
 def train(folder, *arguments) -> pd.DataFrame:
@@ -69,6 +83,21 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, whole, hook, call):
     table = train(tmp_path, "--ckpt_path", last)
     expected, kept = whole
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    resumed = checkpoint(tmp_path / "digits" / "0")
+    assert_same(checkpoint(tmp_path / "digits" / "0"), kept)
+
+
+@pytest.mark.slow
+def test_a_signal_to_save_changes_nothing_and_leaves_a_checkpoint_that_goes_on(tmp_path, whole):
+    """SIGUSR1 after the second step: the third finds its checkpoint."""
+    expected, kept = whole
+    table = train(tmp_path, *at("on_train_batch_end", 2, signal.SIGUSR1))
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    saved = tmp_path / "digits" / "copies" / "3" / "last.ckpt"
+    assert torch.load(saved, weights_only=True)["global_step"] == 2
+    train(tmp_path / "later", "--ckpt_path", saved)
+    assert_same(checkpoint(tmp_path / "later" / "digits" / "0"), kept)
+
+
+def assert_same(resumed, kept) -> None:
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         torch.testing.assert_close(resumed[part], kept[part], rtol=0, atol=0)

@@ -1,6 +1,8 @@
 """``python -m thermoebm.applications.evidence``: see :mod:`thermoebm.cli.evidence`."""
 
 from thermoebm.cli.evidence import main
+from thermoebm.runtime import signals
 
 if __name__ == "__main__":
-    main()
+    with signals.listening():
+        main()
