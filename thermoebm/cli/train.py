@@ -123,7 +123,8 @@ class CLI(LightningCLI):
             self.model.objective.check(batch, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
         self._dump_config()
-        checkpoint = checkpoints.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        resumes = self.subcommand == "fit"
+        checkpoint = checkpoints.read_checkpoint(ckpt_path, self.model, resumes) if ckpt_path else None
         if checkpoint:
             checkpoints.check_density(checkpoint, self.config_dump)
         trainer_config = self._get(self.config_init, "trainer")
@@ -145,7 +146,7 @@ class CLI(LightningCLI):
                 if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 if checkpoints.continues(checkpoint, self.config_dump):
-                    continued = directories.run_of(ckpt_path)
+                    continued = directories.run_of(ckpt_path, lambda p: checkpoints.is_valid(p, self.model, resumes))
                 origin = f"epoch {trained} of {ckpt_path}"
             self.run_directory = RunDirectory(parent, continued, step, origin)
             # A runaway is judged before anything else is measured: they then see the state that checkpoints keep.
