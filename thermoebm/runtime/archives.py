@@ -58,8 +58,6 @@ def _check(file: IO[bytes]) -> None:
     probability 2⁻³². Bits between the records are no contents. The format of torch before 1.6 has no checksums and is
     refused. The first record that does not match is named.
     """
-    if not zipfile.is_zipfile(file):
-        raise Unreadable("is not a readable checkpoint: it is cut off or no archive of torch.save")
     record = ""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -71,5 +69,6 @@ def _check(file: IO[bytes]) -> None:
     except OSError:
         raise
     except Exception as error:  # of zipfile, and whatever a damaged list of records leads to
-        what = f"its record {record} does not match its checksum" if record else "its list of records is broken"
-        raise Unreadable(f"is damaged: {what}") from error
+        if record:
+            raise Unreadable(f"is damaged: its record {record} does not match its checksum") from error
+        raise Unreadable("is not a readable checkpoint: it is cut off or no archive of torch.save") from error
