@@ -1,6 +1,7 @@
 """What is in a checkpoint is verified: each fault in one sentence, and nothing that may be is refused."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -119,3 +120,18 @@ def test_lightnings_own_function_notices_what_is_not_finite_and_what_is_damaged(
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"^{path} is damaged: its record data/\d+ does not match its checksum\.$"):
         LatentEBM.load_from_checkpoint(path)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_trainer_in_python_goes_on_from_no_damaged_file(run, tmp_path, damaged):
+    """Lightning reads it later, and would notice nothing."""
+    path, model = tmp_path / "last.ckpt", copy.deepcopy(run[1])
+    data = bytearray((run[0] / "checkpoints" / "last.ckpt").read_bytes())
+    data[len(data) // 2] ^= damaged
+    path.write_bytes(data)
+    model._trainer = SimpleNamespace(ckpt_path=str(path))
+    if not damaged:
+        model.setup("fit")
+        return
+    with pytest.raises(ValueError, match=rf"^{path} is damaged: its record "):
+        model.setup("fit")
