@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
+from thermoebm.runtime.numbers import positive
+
 
 @dataclass(frozen=True)
 class DecayedAdam:
@@ -39,10 +41,10 @@ class DecayedAdam:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if not math.inf > self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
+        if not (positive(self.learning_rate) and self.learning_rate >= self.final_learning_rate >= 0):
             raise ValueError(
-                f"DecayedAdam: learning_rate {self.learning_rate} must be positive, finite and at least "
-                f"final_learning_rate {self.final_learning_rate}, which must not be negative."
+                f"DecayedAdam: learning_rate {self.learning_rate} must be positive and finite in single precision, and "
+                f"at least final_learning_rate {self.final_learning_rate}, which must not be negative."
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"DecayedAdam: betas {self.betas} must lie in [0, 1).")

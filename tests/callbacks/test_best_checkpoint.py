@@ -100,7 +100,11 @@ def test_a_best_in_the_middle_is_kept_bit_for_bit(train, tmp_path):
     assert state(kept(tmp_path, "last")) == told | {"chosen": False}
     assert kept(tmp_path, "last")["epoch"] == 3
     assert best.summary() == "best.ckpt is of epoch 2: mine 1"
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    }
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_an_epoch_that_was_rolled_back_does_not_count_nor_does_its_value_later(t
 
 def test_nothing_is_kept_without_a_monitor(train, tmp_path):
     best = train([1.0, 2.0], monitor=None)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
     assert best.summary() is None
     assert BestCheckpoint().summary() is None  # the default is not logged without validation
     with pytest.raises(ValueError, match="mode is least; give min or max"):

@@ -1,6 +1,7 @@
 """Checkpoints are read, or refused in a sentence."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,13 @@ PROGRESS = {"global_step": 1, "epoch": 0, "pytorch-lightning_version": "2.6"}
 def test_something_like_a_checkpoint_is_refused(tmp_path, small_model, content):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="is not a checkpoint that train"):
-        checkpoints.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
+        checkpoints.read_checkpoint(tmp_path / "other.ckpt", small_model())
 
 
 def test_a_checkpoint_of_the_same_model_is_read(tmp_path, small_model):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": small_model().state_dict(), **PROGRESS, "global_step": 7}, path)
-    assert checkpoints.read_checkpoint(str(path), small_model())["global_step"] == 7
+    assert checkpoints.read_checkpoint(path, small_model())["global_step"] == 7
 
 
 def test_faults_of_a_checkpoint_are_told_in_a_sentence(tmp_path, small_model):
@@ -29,24 +30,27 @@ def test_faults_of_a_checkpoint_are_told_in_a_sentence(tmp_path, small_model):
     model, path = small_model(), tmp_path / "last.ckpt"
     torch.save({"state_dict": model.state_dict()}, path)
     whole = path.read_bytes()
-    not_readable = {
-        "garbage": b"garbage",
-        "empty": b"",
-        "truncated": whole[: len(whole) // 2],
-        "other": torch_bytes(tmp_path, [1, 2, 3]),
-        "code": torch_bytes(tmp_path, {"state_dict": {}, "more": Path}),
+    no_archive = "is not a readable checkpoint: it is cut off or no archive of torch.save."
+    code = "is not a readable checkpoint: it holds more than tensors and plain values."
+    refused = {
+        "garbage": (b"garbage", no_archive),
+        "empty": (b"", no_archive),
+        "truncated": (whole[: len(whole) // 2], no_archive),
+        "legacy": (torch_bytes(tmp_path, {"state_dict": {}}, _use_new_zipfile_serialization=False), no_archive),
+        "other": (torch_bytes(tmp_path, [1, 2, 3]), "is not a checkpoint that train.py wrote."),
+        "code": (torch_bytes(tmp_path, {"state_dict": {}, "more": Path}), code),
     }
-    for name, content in not_readable.items():
+    for name, (content, said) in refused.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name} is not a readable checkpoint \(\w+\)\.$"):
-            checkpoints.read_checkpoint(str(tmp_path / name), model)
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{tmp_path / name} {said}')}$"):
+            checkpoints.read_checkpoint(tmp_path / name, model)
     for absent in (tmp_path / "absent", tmp_path):  # a folder is no checkpoint either
         with pytest.raises(FileNotFoundError, match=f"There is no checkpoint {absent}.$"):
-            checkpoints.read_checkpoint(str(absent), model)
+            checkpoints.read_checkpoint(absent, model)
 
 
-def torch_bytes(folder: Path, content: object) -> bytes:
-    torch.save(content, folder / "temporary")
+def torch_bytes(folder: Path, content: object, **options: bool) -> bytes:
+    torch.save(content, folder / "temporary", **options)
     return (folder / "temporary").read_bytes()
 
 
@@ -68,7 +72,7 @@ def test_a_checkpoint_of_another_model_names_the_tensor_that_differs(tmp_path, s
     }[change]
     torch.save({"state_dict": state, **PROGRESS}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=f"is of another model: {name} is {said} the configured model; use"):
-        checkpoints.read_checkpoint(str(tmp_path / "other.ckpt"), small_model())
+        checkpoints.read_checkpoint(tmp_path / "other.ckpt", small_model())
 
 
 def test_what_training_warned_of_is_not_said_again_when_a_model_is_loaded(checkpoint, tmp_path, recwarn):

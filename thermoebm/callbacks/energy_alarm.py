@@ -1,5 +1,6 @@
 """The alarm for an energy that runs away, and what is done then."""
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
@@ -93,10 +94,11 @@ class EnergyAlarm(pl.Callback):
             raise ValueError(
                 f"EnergyAlarm: max_rollbacks {max_rollbacks} must be at least 1 and factor {factor} between 0 and 1."
             )
-        if not ((count is None or count >= 2) and largest_tilt > 0 and largest_mean_square > 1):
+        limits = 0 < largest_tilt < math.inf and 1 < largest_mean_square < math.inf
+        if not ((count is None or count >= 2) and limits):
             raise ValueError(
-                f"EnergyAlarm: count {count} must be at least 2, largest_tilt {largest_tilt} positive and "
-                f"largest_mean_square {largest_mean_square} above 1."
+                f"EnergyAlarm: count {count} must be at least 2, largest_tilt {largest_tilt} positive and finite, and "
+                f"largest_mean_square {largest_mean_square} above 1 and finite."
             )
         if not 0 <= least_acceptance <= 1:
             raise ValueError(f"EnergyAlarm: least_acceptance is {least_acceptance}; it must lie between 0 and 1.")

@@ -45,10 +45,10 @@ class PosteriorAlarm(pl.Callback):
     def __init__(
         self, count: int = 16, products: int = 8, least_movement: float = 0.02, largest_movement: float = 10.0
     ) -> None:
-        if not (count >= 1 and products >= 1 and 0 < least_movement < largest_movement):
+        if not (count >= 1 and products >= 1 and 0 < least_movement < largest_movement < math.inf):
             raise ValueError(
                 f"PosteriorAlarm: count {count} and products {products} must be at least 1, and least_movement "
-                f"{least_movement} must be positive and below largest_movement {largest_movement}."
+                f"{least_movement} must be positive and below largest_movement {largest_movement}, a finite number."
             )
         self.count = count
         self.products = products

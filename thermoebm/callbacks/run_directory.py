@@ -1,5 +1,6 @@
 """The directory of a training run, the loggers that write there, and the checkpoint of its last epoch."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,17 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from thermoebm.runs import directories
+from thermoebm.runtime import archives
+from thermoebm.runtime.files import keep_as, take_place
 from thermoebm.runtime.terminal import say, tensorboard_command
 
 
 class RunDirectory(pl.Callback):
     """Claims the first free one of PARENT/0, 1, ... at set-up, or continues in the directory of the resumed run.
 
-    Only a run's last.ckpt continues it: its table then goes on after the last epoch. From any other checkpoint, such as
-    best.ckpt, training goes on in a directory of its own, and the table and files of the later epochs stay.
+    Only a run's last.ckpt continues it, or previous.ckpt if that is lost: its table then goes on after that epoch. From
+    any other checkpoint, such as best.ckpt, training goes on in a directory of its own, and the table and files of the
+    later epochs stay.
 
     It must come before callbacks that write. With several processes, the first one claims and informs the others.
 
@@ -87,12 +91,20 @@ class NamedWhenWhole(Checkpoint):
 
     def _name(self, trainer: pl.Trainer) -> None:
         if self._saved and trainer.is_global_zero:
-            self._saved[0].replace(self._saved[1])
+            saved, path = self._saved
+            self.before_replaced(path)
+            take_place(saved, path)
         self._saved = None
+
+    def before_replaced(self, path: Path) -> None:
+        """Does nothing; what is to be done before another checkpoint gets the name that one may have."""
 
 
 class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
-    """Keeps checkpoints/last.ckpt of the last completed epoch, from which a run resumes exactly.
+    """Keeps checkpoints/last.ckpt of the last completed epoch, from which a run resumes exactly, and previous.ckpt.
+
+    That is of the epoch before, for the case that a disk damages the last one. At every instant there is a last.ckpt,
+    once there was one; one that was damaged never becomes previous.ckpt.
 
     (By default, Lightning saves at validation, which may be every tenth epoch and comes before the hooks at the epoch's
     end.) It comes after all callbacks whose state it holds, :class:`thermoebm.callbacks.BestCheckpoint` among them.
@@ -102,7 +114,7 @@ class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
         super().__init__(filename="last", enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: there is only one file, and its path does not depend on the past."""
+        """Empty: no path depends on the past."""
         return {}
 
     def save_now(self, trainer: pl.Trainer) -> None:
@@ -113,3 +125,10 @@ class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, str(self.later(Path(filepath))))
+
+    def before_replaced(self, path: Path) -> None:
+        if not path.is_file():
+            return
+        with contextlib.suppress(archives.Unreadable, OSError):  # a full disk: the new one is worth more
+            archives.verify(path)
+            keep_as(path, path.with_name("previous.ckpt"))

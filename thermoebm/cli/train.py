@@ -134,7 +134,8 @@ class CLI(LightningCLI):
             self.model.objective.check(batch, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
         self._dump_config()
-        checkpoint = checkpoints.read_checkpoint(ckpt_path, self.model) if ckpt_path else None
+        resumes = self.subcommand == "fit"
+        checkpoint = checkpoints.read_checkpoint(ckpt_path, self.model, resumes) if ckpt_path else None
         if checkpoint:
             checkpoints.check_density(checkpoint, self.config_dump)
         trainer_config = self._get(self.config_init, "trainer")
@@ -155,7 +156,7 @@ class CLI(LightningCLI):
                 if 0 <= (trainer_config["max_epochs"] or 1000) <= trained:
                     raise ValueError(f"{ckpt_path} has trained {trained} epochs already; raise --trainer.max_epochs.")
                 if checkpoints.continues(checkpoint, self.config_dump):
-                    continued = directories.run_of(ckpt_path)
+                    continued = directories.run_of(ckpt_path, lambda p: checkpoints.is_valid(p, self.model, resumes))
                 within = f"step {step} after " * (checkpoint["epoch"] >= trained)
                 origin = f"{within}epoch {trained} of {ckpt_path}"
             again = bool(checkpoint and checkpoint.get(checkpoints.MEASURES_AGAIN))

@@ -1,6 +1,5 @@
 """The latent variable model with an energy-based prior, and its training."""
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from thermoebm.modules.sampling import ChainStart
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective, Output
 from thermoebm.optim import DecayedAdam
+from thermoebm.runtime.numbers import positive
 from thermoebm.samplers import ULA, Kernel, check_differentiable
 from thermoebm.schedules import PowerLaw, Schedule
 
@@ -79,10 +79,10 @@ class LatentEBM(HeldOut):
     ) -> None:
         super().__init__()
         energy, generator = fitted(energy, generator)
-        if not (0 < prior_sigma < math.inf and 0 < likelihood_sigma < math.inf):
+        if not (positive(prior_sigma) and positive(likelihood_sigma)):
             raise ValueError(
                 f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "
-                "both must be positive and finite."
+                "both must be positive and finite in single precision."
             )
         if temperature_chunk != "auto" and temperature_chunk < 1:
             raise ValueError(f"LatentEBM: temperature_chunk is {temperature_chunk}; it must be auto or at least 1.")

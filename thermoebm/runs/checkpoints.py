@@ -1,17 +1,16 @@
 """Reads checkpoints of train.py, compares them with the config, and builds their models and data sets."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
-from torch import Tensor
 
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
-from thermoebm.runs import directories
+from thermoebm.runs import contents, directories
 from thermoebm.runs.finding import Which, find_checkpoint
-from thermoebm.runtime import class_paths
+from thermoebm.runtime import archives, class_paths
 from thermoebm.runtime.terminal import reason, say
 
 #: Whether a checkpoint is of an epoch whose steps are done, and whose validation and measurements are made again.
@@ -31,7 +30,7 @@ def load_model(path: str | Path, which: Which = "last") -> LatentEBM:
     """
     path = find_checkpoint(path, which)
     model: LatentEBM = _build(path, "model", LatentEBM)
-    model.load_state_dict(read_checkpoint(str(path), model)["state_dict"])
+    model.load_state_dict(read_checkpoint(path, model)["state_dict"])
     model.take_averaged_weights()
     return model.eval()
 
@@ -72,38 +71,63 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read.
+        ValueError: If it is damaged or no checkpoint; the message names the newest valid one beside it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}.")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        complete = {"global_step", "epoch", "pytorch-lightning_version"} <= checkpoint.keys()
-        tensors = all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}).") from error
-    if not (complete and tensors):
-        raise ValueError(f"{path} is not a checkpoint that train.py wrote.")
-    return checkpoint
+    return _read(Path(path))
 
 
-def read_checkpoint(path: str, model: LatentEBM) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, model: LatentEBM, resumes: bool = False) -> dict[str, Any]:
     """Reads a checkpoint and checks that it fits this model.
+
+    Args:
+        path: The file.
+        model: The model that its weights are for.
+        resumes: Whether training is to go on from it, for which more must be there.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or its tensors have other names or shapes than the model's.
+        ValueError: As :func:`load_checkpoint`, or if it is of another model.
     """
-    checkpoint = load_checkpoint(path)
-    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in sorted(saved.keys() | wanted.keys()):
-        if saved.get(name) != wanted.get(name):
-            raise ValueError(
-                f"{path} is of another model: {name} is {saved.get(name, 'absent')} there and "
-                f"{wanted.get(name, 'absent')} in the configured model; use the config of its own run."
-            )
-    return checkpoint
+    return _read(Path(path), model, resumes)
+
+
+def is_valid(path: Path, model: LatentEBM | None = None, resumes: bool = False) -> bool:
+    """Whether a checkpoint is there and can be read, for what it is to be used for."""
+    try:
+        _verified(path, model, resumes)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _read(path: Path, model: LatentEBM | None = None, resumes: bool = False) -> dict[str, Any]:
+    """The verified contents; where they are not valid, it is said which checkpoint beside it is."""
+    try:
+        return _verified(path, model, resumes)
+    except (FileNotFoundError, ValueError) as error:
+        found = {}
+        for beside in path.parent.glob("*.ckpt"):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                content = _verified(beside, model, resumes)
+                found[content["global_step"]] = f"{beside}, of epoch {content['epoch'] + 1}"
+        offer = f"; the newest valid checkpoint beside it is {found[max(found)]}" if found else ""
+        raise type(error)(f"{error}{offer}.") from error
+
+
+def _verified(path: Path, model: LatentEBM | None, resumes: bool) -> dict[str, Any]:
+    """The contents of a file that are whole, complete, and of this model if one is given."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}")
+    try:
+        content: dict[str, Any] = archives.read(path)
+        contents.check(content)
+        if model is not None:
+            contents.check_weights(content, model)
+            if resumes:
+                contents.check_training(content, model)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    return content
 
 
 def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """Run directories and their files. No two runs share a directory, so none overwrites the files of another.
 
-RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ckpt, samples/epoch-0010.png, ...
+RUNS/NAME/0/config.yaml, metrics.csv, events.out.tfevents.*, checkpoints/last.ckpt and previous.ckpt, samples/..., ...
 """
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,15 @@ def numbered(parent: Path) -> list[Path]:
     return [path for path in parent.glob("*") if path.name.isdecimal() and path.is_dir()]
 
 
-def run_of(ckpt_path: str | None) -> Path | None:
-    """The directory of the run that a last.ckpt belongs to, which resuming continues; None for other checkpoints."""
-    return home_of(ckpt_path) if ckpt_path is not None and Path(ckpt_path).name == "last.ckpt" else None
+def run_of(ckpt_path: str | None, usable: Callable[[Path], bool] = Path.is_file) -> Path | None:
+    """The directory of the run that resuming from a checkpoint continues; None: a new one.
+
+    It is that of a last.ckpt, and of a previous.ckpt if the last.ckpt beside it is not ``usable``.
+    """
+    name = None if ckpt_path is None else Path(ckpt_path).name
+    if name == "last.ckpt" or (name == "previous.ckpt" and not usable(Path(str(ckpt_path)).with_name("last.ckpt"))):
+        return home_of(ckpt_path)
+    return None
 
 
 def home_of(ckpt_path: str | None) -> Path | None:

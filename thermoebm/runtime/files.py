@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,19 +22,43 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        take_place(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
+def take_place(file: Path, path: Path) -> None:
+    """Renames a file to a path of the same folder, after all of it is on the disk: a power cut leaves one or the other.
+
+    Raises:
+        OSError: If that cannot be; what is at the path stays.
+    """
+    with file.open("rb+") as whole:
+        os.fsync(whole.fileno())
+    file.replace(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file atomically; see :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Gives a file another name too, atomically; where a file system has no hard links, a copy has it.
+
+    Raises:
+        OSError: If that cannot be; what had the name before keeps it.
+    """
+    if other.exists() and other.samefile(path):  # renaming one name of a file to another does nothing
+        return
+    with replacing(other) as temporary:
+        try:
+            temporary.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 def as_text(path: str) -> str:

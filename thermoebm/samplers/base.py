@@ -13,6 +13,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from thermoebm.densities import Density, Tempered
 from thermoebm.runtime import signals
+from thermoebm.runtime.numbers import positive
 from thermoebm.runtime.terminal import say
 from thermoebm.samplers.recompute import recomputed
 
@@ -33,8 +34,10 @@ class Kernel(ABC):
     """
 
     def __init__(self, step_size: float, num_steps: int) -> None:
-        if not 0 < step_size < math.inf:
-            raise ValueError(f"{type(self).__name__}: step_size is {step_size}; it must be positive and finite.")
+        if not positive(step_size):
+            raise ValueError(
+                f"{type(self).__name__}: step_size is {step_size}; it must be positive and finite in single precision."
+            )
         if not 1 <= num_steps < math.inf:
             raise ValueError(f"{type(self).__name__}: num_steps is {num_steps}; a chain needs at least one step.")
         self.step_size = step_size

@@ -112,10 +112,10 @@ class MALA(Kernel):
         self, step_size: float, num_steps: int, target_acceptance: float | None = None, gain: float = 0.05
     ) -> None:
         super().__init__(step_size, num_steps)
-        if target_acceptance is not None and not (0 < target_acceptance < 1 and 0 < gain < math.inf):
+        if not ((target_acceptance is None or 0 < target_acceptance < 1) and 0 < gain < math.inf):
             raise ValueError(
                 f"MALA: target_acceptance is {target_acceptance} and gain {gain}; take an acceptance between 0 and 1, "
-                "for instance 0.574, and a positive gain."
+                "for instance 0.574, and a positive, finite gain."
             )
         self.target_acceptance = target_acceptance
         self.gain = gain

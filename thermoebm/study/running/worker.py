@@ -122,17 +122,9 @@ def _processor() -> str:
 
 def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     """Runs train.py fit, from the last checkpoint if there is one; returns the checkpoint at the end of training."""
-    from thermoebm.runs import checkpoints
-
     arguments = ["fit", f"--config={run / 'config.yaml'}", f"--runs={run.parent}", f"--threads={threads}"]
-    checkpoint = folder.last_checkpoint(run)
-    trained = 0
+    checkpoint, trained = _resumable(run)
     if checkpoint:
-        try:
-            trained = checkpoints.epochs_trained(checkpoints.load_checkpoint(checkpoint))
-        except ValueError as error:
-            advice = f"move the folder {checkpoint.parents[1]} away and run the study again."
-            raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error
         arguments += [f"--ckpt_path={checkpoint}"]
     if trained < epochs:
         train(arguments)
@@ -140,6 +132,25 @@ def _train(train: Program, run: Path, threads: int, epochs: int) -> Path:
     if checkpoint is None:
         raise RuntimeError("training left no checkpoint; leave trainer.enable_checkpointing as it is.")
     return checkpoint
+
+
+def _resumable(run: Path) -> tuple[Path | None, int]:
+    """The last checkpoint, or the one before if that is damaged, and the number of epochs it has trained."""
+    from thermoebm.runs import checkpoints
+
+    last = folder.last_checkpoint(run)
+    if last is None:
+        return None, 0
+    try:
+        return last, checkpoints.epochs_trained(checkpoints.load_checkpoint(last))
+    except ValueError as error:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            previous = last.with_name("previous.ckpt")
+            trained = checkpoints.epochs_trained(checkpoints.load_checkpoint(previous))
+            print(f"{error} The run goes on from {previous}.", flush=True)
+            return previous, trained
+        advice = f"move the folder {last.parents[1]} away and run the study again."
+        raise folder.Damaged(f"{str(error).rstrip('.')}; {advice}") from error
 
 
 def _evaluate(evaluate: Program, run: Path, checkpoint: Path, config: dict[str, Any], evidence: str) -> None:
