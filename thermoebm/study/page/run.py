@@ -68,7 +68,9 @@ def _about(run: Run) -> dict[str, Any]:
     except folders.Damaged:
         content = None
     if content is None:
-        run.problems.append(f"run.json of run {run.name} is missing or damaged: its config and environment are unknown.")
+        run.problems.append(
+            f"run.json of run {run.name} is missing or damaged: its config and environment are unknown."
+        )
     return content or {}
 
 
