@@ -1,12 +1,15 @@
 # PYTHON=  the interpreter .venv is made from (default: the first of CANDIDATES that fits)
+# HASHES=  no: make venv resolves the ranges of pyproject.toml, and what is downloaded is not compared with known hashes
 # ARGS=    further arguments, e.g. make train ARGS="--trainer.max_epochs 2", make test ARGS="-k samplers"
 PYTHON ?=
+HASHES = yes
 ARGS =
 
 CANDIDATES = python3 python3.11 python3.12 python3.13 python3.14
 # A name on PATH may be a shim that does not start, or a Python without venv: ask each one itself.
 FITS = -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
 BIN = .venv/bin
+PIP = $(BIN)/python -m pip
 # Written last, so that its presence means a complete install.
 STAMP = .venv/.complete
 
@@ -19,9 +22,13 @@ help:  ## list the targets
 venv: $(STAMP)  ## make or update .venv (PYTHON= chooses the interpreter)
 
 # A complete .venv is updated in place. One without its stamp was interrupted: start again from nothing.
+# Every file that is downloaded has its SHA-256 in requirements-dev.txt, for all systems and versions of Python, or in
+# requirements-cpu.txt; the build needs nothing that is not in them. They are whole, so nothing is resolved (--no-deps).
+# A torch of the pinned version for CPUs or another CUDA (its version has a +) stays, without torch's CUDA packages of the
+# list. These hashes are for this environment only: users of the package install from the ranges of pyproject.toml.
 # Where torchvision does not import by itself, its import is mended for every program of .venv: the order of imports is
 # then free, and `import lightning` alone works too.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt requirements-cpu.txt
 	@test -e $@ && $(BIN)/python -c '' || { \
 	    for python in $(or $(PYTHON),$(CANDIDATES)); do \
 	        if "$$python" $(FITS) 2>/dev/null; then exec "$$python" -m venv --clear .venv; fi; \
@@ -30,7 +37,22 @@ $(STAMP): pyproject.toml constraints.txt
 	        "$(or $(PYTHON),$(CANDIDATES)) is one; name yours with make venv PYTHON=/path/to/python." >&2; \
 	    exit 1; }
 	@rm -f $@
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+ifeq ($(HASHES),no)
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
+else
+	@$(PIP) install -q --no-deps --require-hashes -r requirements-cpu.txt 2>/dev/null || true
+	@without='^$$'; \
+	    if $(PIP) list --format=freeze | grep -qF "$$(grep '^torch==' constraints.txt)+"; then \
+	        without='^(cuda|nvidia|triton)'; \
+	    fi; \
+	    awk -v without="$$without" '/^[a-z]/ { left_out = $$0 ~ without } !left_out' requirements-dev.txt \
+	        > .venv/requirements.txt
+	$(PIP) install -q --no-deps --require-hashes -r .venv/requirements.txt || { \
+	    echo "What requirements-dev.txt lists cannot be installed here: it is for Python 3.11 to 3.14 and for an index" \
+	        "with the files of PyPI; make venv HASHES=no installs what fits, without comparing hashes." >&2; \
+	    exit 1; }
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+endif
 	@$(BIN)/python -c "import torchvision" 2>/dev/null || $(BIN)/python -c \
 	    "from thermoebm.runtime import torchvision; torchvision.install_in_environment()"
 	@touch $@

@@ -46,7 +46,6 @@ def cli(*arguments: Any, printed: io.StringIO | None = None) -> tuple[CLI, str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed or io.StringIO()) as out:
         patch.setattr(sys, "argv", ["train.py"])
         patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which the program replaces
-        patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own CLI calls what has been renamed
         return CLI([*map(str, arguments)]), out.getvalue()
 
 

@@ -156,20 +156,44 @@ def test_a_download_is_whole_or_not_at_all_and_a_second_try_works(name, server, 
     else:
         originals.WRITERS[name](tmp_path / "there", monkeypatch)
     serve(name, server, tmp_path / "there", monkeypatch)
-    make = getattr(thermoebm.data, name)
+    make = partial(getattr(thermoebm.data, name), download=True)
     for broken in (set(server.files), set(list(server.files)[-1:])):
         server.broken = broken
         assert "could not be downloaded (" in said(make(tmp_path / "here", batch_size=1))
         assert not list((tmp_path / "here").rglob(".*"))
     server.broken = set()
     data = make(tmp_path / "here", batch_size=1)
-    there = make(tmp_path / "there", batch_size=1, download=False)
+    there = getattr(thermoebm.data, name)(tmp_path / "there", batch_size=1)
     for mine, original in zip(data.splits, there.splits, strict=True):
         assert torch.equal(mine.images, original.images)
     assert not list((tmp_path / "here").rglob(".*"))
     server.files = {}
     make(tmp_path / "here", batch_size=1).setup()
-    assert capfd.readouterr().out == ""
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "is absent and is downloaded, as download: true allows." in printed.err
+
+
+@pytest.mark.parametrize("name", ["MNIST", "CIFAR10", "SVHN", "CelebA"])
+def test_a_download_with_another_checksum_is_refused_and_nothing_is_kept(name, server, tmp_path, monkeypatch):
+    """One byte of one file is another one: for each file in turn. Some are pickles, which must not be opened."""
+    if name == "CelebA":
+        originals.write_celeba(tmp_path / "there", zipped=True)
+    else:
+        originals.WRITERS[name](tmp_path / "there", monkeypatch)
+    serve(name, server, tmp_path / "there", monkeypatch)
+    for file, content in server.files.items():
+        server.files = server.files | {file: content[:-1] + bytes([content[-1] ^ 1])}
+        here = tmp_path / f"here{file.replace('/', '-')}"
+        assert "could not be downloaded (" in said(getattr(thermoebm.data, name)(here, batch_size=1, download=True))
+        assert Path(file).stem not in {path.stem for path in here.rglob("*")}
+        server.files = server.files | {file: content}
+
+
+@pytest.mark.parametrize("name", ["MNIST", "CIFAR10", "SVHN", "CelebA"])
+def test_nothing_is_downloaded_unless_it_is_asked_for(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a connection"))
+    assert "downloading is off (download: true allows it)" in said(getattr(thermoebm.data, name)(tmp_path))
 
 
 def test_downloads_change_neither_other_sockets_nor_standard_output(tmp_path, monkeypatch, capfd):
@@ -182,8 +206,10 @@ def test_downloads_change_neither_other_sockets_nor_standard_output(tmp_path, mo
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(datasets.SVHN, "download", fetch)
-    assert "(timed out)" in said(SVHN(tmp_path))
+    assert "(timed out)" in said(SVHN(tmp_path, download=True))
     assert limits == [30]
     assert socket.getdefaulttimeout() is None
     printed = capfd.readouterr()
-    assert (printed.out, printed.err) == ("", "Downloading, as some versions of torchvision say\n")
+    first, second = printed.err.splitlines()
+    assert first == f"SVHN: {tmp_path}/train_32x32.mat is absent and is downloaded, as download: true allows."
+    assert (printed.out, second) == ("", "Downloading, as some versions of torchvision say")

@@ -11,7 +11,7 @@ from thermoebm.metrics import inception
 from thermoebm.metrics.features import extractor
 
 
-def test_inception_weights_that_are_absent_or_damaged_are_told_in_a_sentence(monkeypatch, tmp_path):
+def test_inception_weights_that_are_absent_or_damaged_are_told_in_a_sentence(monkeypatch, tmp_path, capsys):
     url = inception._URL
     with pytest.raises(ValueError, match=f"There are no weights {tmp_path}/w.pth: put {url} there"):
         extractor(f"inception:{tmp_path}/w.pth")
@@ -21,8 +21,23 @@ def test_inception_weights_that_are_absent_or_damaged_are_told_in_a_sentence(mon
         extractor(f"inception:{tmp_path}/w.pth")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(inception, "_URL", "file:///nowhere/weights-inception.pth")
-    with pytest.raises(ValueError, match=rf"\(URLError\): put file:.* at {tmp_path}/hub/checkpoints/weights-inception"):
+    with pytest.raises(
+        ValueError, match=r"absent and downloading is off \(download: true allows it\): put file:.* at "
+    ):
         extractor("inception")
+    with pytest.raises(ValueError, match=rf"\(URLError\): put file:.* at {tmp_path}/hub/checkpoints/weights-inception"):
+        extractor("inception", download=True)
+    assert capsys.readouterr().err.startswith(f"Inception's weights are absent and are downloaded to {tmp_path}/hub/")
+
+
+def test_inception_weights_that_are_downloaded_are_verified(monkeypatch, tmp_path):
+    """Others than the published ones are not kept, and none are asked for where they are."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    (tmp_path / "weights.pth").write_bytes(b"not those of 2015")
+    monkeypatch.setattr(inception, "_URL", f"file://{tmp_path}/weights.pth")
+    with pytest.raises(ValueError, match=r"could not be downloaded \(RuntimeError\)"):
+        extractor("inception", download=True)
+    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
 
 
 def test_inception_receives_the_pixels_of_torch_fidelity(monkeypatch, tmp_path):

@@ -50,7 +50,8 @@ class Settings:
         gradient_variance: Measure the variance of the learning gradient on held-out images too.
         chains: Compare the short chains with long corrected ones too.
         root: Folder or file of the real images; None: the same as in training.
-        download: Whether missing data sets may be downloaded; the checkpoint's config must allow it too.
+        download: Whether an absent data set, or absent weights of the extractor, may be downloaded; None: as the config
+            of the checkpoint says.
     """
 
     num_samples: int = 4500
@@ -66,7 +67,7 @@ class Settings:
     gradient_variance: bool = False
     chains: bool = False
     root: str | None = None
-    download: bool = True
+    download: bool | None = None
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         """The random stream for one named use."""
@@ -116,7 +117,8 @@ def check(settings: Settings) -> None:
     if settings.seed < 0:
         raise ValueError(f"seed is {settings.seed}; give a number of at least 0.")
     fit_sizes(settings.num_samples, settings.sizes)
-    if not settings.extractor.startswith("classifier"):  # which may need the data set
+    # A classifier may need the data set, and whether weights may be downloaded its config tells.
+    if settings.extractor != "inception" and not settings.extractor.startswith("classifier"):
         features.extractor(settings.extractor)
 
 
@@ -126,7 +128,8 @@ def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
     Raises:
         ValueError: If either cannot be loaded.
     """
-    fields = ({"root": settings.root} if settings.root else {}) | ({} if settings.download else {"download": False})
+    fields: dict[str, Any] = {"root": settings.root} if settings.root else {}
+    fields |= {} if settings.download is None else {"download": settings.download}
     model, data = checkpoints.load_model(path).to(settings.device), checkpoints.load_data(path, **fields)
     data.prepare_data()
     data.setup()
@@ -160,7 +163,7 @@ def reference(data: ImageDataModule, settings: Settings) -> Reference:
     order = torch.randperm(len(split), generator=randomness.stream("cpu", settings.seed, "evaluate real"))
     real = split[order[: settings.num_samples]]
     sizes, scaled = fit_sizes(min(len(real), settings.num_samples), settings.sizes)
-    extractor = features.extractor(settings.extractor, partial(named, own=data))
+    extractor = features.extractor(settings.extractor, partial(named, own=data, download=data.download), data.download)
     extractor(real[:1].to(settings.device))
     return Reference(real, extractor, sizes, [scaled] if scaled else [])
 

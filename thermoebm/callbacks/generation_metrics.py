@@ -91,7 +91,9 @@ class GenerationMetrics(pl.Callback):
             if scaled:
                 print(f"GenerationMetrics, {name}: {scaled}", flush=True)
             self._real[name] = real, sizes
-        extractor = features.extractor(self.extractor_name, partial(named, own=data))
+        extractor = features.extractor(
+            self.extractor_name, partial(named, own=data, download=data.download), data.download
+        )
         extractor(data.train_images[:1])
         self._extractor = extractor
 

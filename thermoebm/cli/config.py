@@ -54,6 +54,8 @@ class ConfigParser(LightningArgumentParser):
     depth: ClassVar[int] = 0
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
+        if "skip_none" in kwargs:  # Lightning's word for it, which jsonargparse 5 no longer knows
+            kwargs["skip_unset"] = kwargs.pop("skip_none")
         ConfigParser.depth += 1
         try:
             return str(super().dump(*args, **kwargs))
@@ -144,7 +146,7 @@ class SaveConfig(SaveConfigCallback):
         earlier = len(list(Path(trainer.log_dir).glob("config*.yaml")))
         self.config_filename = f"config-resumed-{earlier}.yaml" if earlier else "config.yaml"
         self.overwrite = True
-        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))
+        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_unset=False))
         super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

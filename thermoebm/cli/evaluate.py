@@ -19,7 +19,7 @@ from thermoebm.callbacks.chain_figure import chain_figure
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli.evaluation_table import table
 from thermoebm.cli.evidence import add_options, annealing_of, write_table
-from thermoebm.cli.parser import Parser, positive
+from thermoebm.cli.parser import Parser, add_download, positive
 from thermoebm.metrics.summary import extrapolation_figure
 from thermoebm.runs.finding import Which, find_checkpoints, without_best
 from thermoebm.runtime import class_paths
@@ -87,7 +87,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--chains", action="store_true", help="also chains.png: short chains against long corrected ones"
     )
     parser.add_argument("--root", help="where the real images are, if not where they were in training")
-    parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
+    add_download(parser)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)
@@ -108,7 +108,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         options.gradient_variance,
         options.chains,
         options.root,
-        not options.no_download,
+        options.download,
     )
 
 

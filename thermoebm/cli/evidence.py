@@ -13,7 +13,7 @@ import torch
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, remarks, short_run, summary
 from thermoebm.applications.evidence.figure import evidence_figure
-from thermoebm.cli.parser import Parser, positive
+from thermoebm.cli.parser import Parser, add_download, positive
 from thermoebm.evidence import Weighed
 from thermoebm.modules.annealed import BATCH, dequantised, mean_and_error
 from thermoebm.runs.finding import Which, find_checkpoint
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=options.seed,
             device=device,
             root=options.root,
-            download=not options.no_download,
+            download=options.download,
         )
         evaluation.check(settings)
         checkpoint = find_checkpoint(options.checkpoint, options.which)
@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--simulated", type=int, default=100, help="images simulated for both bounds; 0: none")
     add_options(parser)
     parser.add_argument("--root", help="where the real images are, if not where they were in training")
-    parser.add_argument("--no_download", action="store_true", help="of data sets that are absent")
+    add_download(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser.parse_args(arguments)

@@ -41,7 +41,7 @@ class ImageDataModule(pl.LightningDataModule):
         image_size: Side of the images in pixels; None: no resizing.
         batch_size: Images in a batch.
         seed: Seed of the training order and of the augmentation; which images are held out does not depend on it.
-        download: Download missing files, if the data set can be downloaded.
+        download: Download what is absent and can be downloaded: the data set's files, and weights that a metric needs.
         augment: ``flip`` mirrors each training image with probability 1/2, anew each epoch.
         shuffle: A new order in each epoch (``each_epoch``), or one order for all (``once``), as in the report's code.
         resident: Keep the images in the training device's memory; ``auto``: on CUDA only.
@@ -58,7 +58,7 @@ class ImageDataModule(pl.LightningDataModule):
         image_size: int | None = None,
         batch_size: int = 75,
         seed: int = 0,
-        download: bool = True,
+        download: bool = False,
         augment: Literal["none", "flip"] = "none",
         shuffle: Literal["each_epoch", "once"] = "each_epoch",
         resident: Literal["auto", "on", "off"] = "auto",

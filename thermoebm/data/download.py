@@ -32,18 +32,19 @@ def obtain(title: str, root: Path, files: Mapping[Path, str], fetch: Callable[[P
     if not absent:
         return
     if fetch is None:
-        why = "downloading is off"
+        why = "downloading is off (download: true allows it)"
     else:
         with one_at_a_time(root):  # another process may have downloaded them meanwhile
-            why = _failure(root, [path for path in absent if not path.is_file()], fetch)
+            why = _failure(title, root, [path for path in absent if not path.is_file()], fetch)
     if why:
         raise ValueError(f"{title}: {absent[0]} is absent and {why}; {files[absent[0]]}.")
 
 
-def _failure(root: Path, absent: list[Path], fetch: Callable[[Path], object]) -> str:
+def _failure(title: str, root: Path, absent: list[Path], fetch: Callable[[Path], object]) -> str:
     """Downloads the absent files, if any; returns what went wrong, or an empty string."""
     if not absent:
         return ""
+    print(f"{title}: {absent[0]} is absent and is downloaded, as download: true allows.", file=sys.stderr, flush=True)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:

@@ -1,6 +1,7 @@
 """Features of images by name; distances between two sets of images are computed from them.
 
-    inception                 torch-fidelity's InceptionV3, 2,048 features, the ones of published FID and KID
+    inception                 torch-fidelity's InceptionV3, 2,048 features, the ones of published FID and KID; its
+                              weights are downloaded if they are absent and downloads are allowed
     inception:PATH            the same with its weights from this file
     classifier[:digits]       a small network trained on the data set's own labels, 64 features, offline
     pixels                    the image itself, averaged down to 8x8: 64 or 192 features, for images without labels
@@ -114,23 +115,25 @@ class Extractor:
         return features.float()
 
 
-def extractor(name: str, data_set: Callable[[str], Labelled] | None = None) -> Extractor:
+def extractor(name: str, data_set: Callable[[str], Labelled] | None = None, download: bool = False) -> Extractor:
     """The extractor of this name; see the table of this module.
 
     Args:
         name: For instance ``inception``, ``classifier:digits`` or ``my.module.Network``.
         data_set: For a ``classifier``: maps a name to the labelled data set, and an empty name to the data set under
             evaluation; for instance :func:`thermoebm.data.named`.
+        download: Whether Inception's weights may be downloaded if they are absent.
 
     Raises:
-        ValueError: If there is no such extractor, its weights are neither present nor downloadable, or a classifier
+        ValueError: If there is no such extractor, its weights are neither present nor downloaded, or a classifier
             has no labels.
     """
     kind, _, which = name.partition(":")
     if name == "pixels":
         return Extractor(name, Pixels())
     if kind == "inception":
-        return Extractor("inception", inception := Inception(Path(which) if which else None), inception.logits, 50)
+        inception = Inception(Path(which) if which else None, download)
+        return Extractor("inception", inception, inception.logits, 50)
     if kind == "classifier":
         if data_set is None:
             raise ValueError(f"Extractor '{name}' is trained on labels: give it a data set that has them.")

@@ -17,17 +17,18 @@ class Inception(nn.Module):
     Grey images are repeated over three channels; resizing to 299x299 is torch-fidelity's own.
 
     Args:
-        weights: File of the weights; None: torch's download cache, filled by a download if necessary.
+        weights: File of the weights; None: that in torch's download cache.
+        download: Download them to that cache if they are not there.
 
     Raises:
         ValueError: If the weights are absent, cannot be downloaded or have another SHA-256.
     """
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | None = None, download: bool = False) -> None:
         super().__init__()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        path = _verified(weights or _download())
+        path = _verified(weights or _kept(download))
         self.layers = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,10 +48,16 @@ class Inception(nn.Module):
         return features @ self.layers.fc.weight.T.to(features)
 
 
-def _download() -> Path:
-    """The path of the weights in torch's download cache; downloads them if they are absent."""
+def _kept(download: bool) -> Path:
+    """The path of the weights in torch's download cache; if they are absent, downloads them where that is allowed."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / _URL.rpartition("/")[2]
     if not path.exists():
+        if not download:
+            raise ValueError(
+                f"Inception's weights are absent and downloading is off (download: true allows it): put {_URL} at "
+                f"{path}, or name your copy as inception:PATH."
+            )
+        print(f"Inception's weights are absent and are downloaded to {path}.", file=sys.stderr, flush=True)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(_URL, str(path), _SHA256, sys.stderr.isatty())

@@ -145,9 +145,10 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
 def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
     """Whether resuming from a checkpoint with this config continues its run: same name, variant, model and data.
 
-    A field that the version which wrote the checkpoint did not have counts as left at its default.
+    A field that the version which wrote the checkpoint did not have counts as left at its default. Whether downloads
+    are allowed makes no other run.
     """
-    earlier = checkpoint.get("config", {})
+    earlier, config = _without_download(checkpoint.get("config", {})), _without_download(config)
     if any(earlier.get(key) != config[key] for key in ("name", "variant")):
         return False
     kinds = {"model": LatentEBM, "data": ImageDataModule}
@@ -155,6 +156,15 @@ def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
         earlier.get(key) == config[key] or _whole(earlier, key, kind) == _whole(config, key, kind)
         for key, kind in kinds.items()
     )
+
+
+def _without_download(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config without ``data.init_args.download``."""
+    data = config.get("data")
+    if not (isinstance(data, dict) and isinstance(data.get("init_args"), dict)):
+        return config
+    fields = {name: value for name, value in data["init_args"].items() if name != "download"}
+    return config | {"data": data | {"init_args": fields}}
 
 
 def _whole(config: dict[str, Any], name: str, kind: type) -> Any:

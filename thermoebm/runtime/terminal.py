@@ -87,5 +87,7 @@ def quieten() -> None:
         ".*TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled.*",
     ):
         warnings.filterwarnings("ignore", hint)
+    # What jsonargparse 5 removes, and Lightning's own command line still calls.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

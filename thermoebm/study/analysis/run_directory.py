@@ -23,8 +23,8 @@ class Run:
 
     Args:
         identity: The columns of IDENTITY.
-        status: The state of the run. A run that has begun and has neither DONE nor FAILED is ``running``, whether or
-            not a process works on it.
+        status: The state of the run, as the launcher sees it. A run that has begun and has neither DONE nor FAILED is
+            ``running``, whether or not a process works on it.
         epochs: A row for each epoch: ``epoch`` (from 1), ``updates``, ``seconds`` and ``flops`` of training so far, and
             every metric.
         train: The folder that train.py made last, or None.
@@ -53,20 +53,17 @@ def read(directory: Path) -> tuple[Run | None, list[str]]:
     identity = {name: plan.get(name) for name in IDENTITY} | settings(plan.get("config"))
     identity |= {"run": plan.get("run") or directory.name, "seed": plan.get("seed")}
     label = f"Run {identity['run']} ({identity['cell']}, seed {identity['seed']})"
-    done, failed = ((directory / name).is_file() for name in ("DONE", "FAILED"))
-    marker: dict[str, Any] = {}
-    if done or failed:
-        marker = _json(directory / ("DONE" if done else "FAILED"), told, "the run counts all the same") or {}
+    end, marker = folder.ended(directory)
     train = folder.trained(directory)
     epochs, spoilt = _epochs(train / "metrics.csv", told) if train else (_no_epochs(), frozenset[str]())
     if spoilt:
         more = f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else ""
         told.append(f"{label}: the last value of {', '.join(sorted(spoilt)[:3])}{more} is not finite.")
     wanted = at(plan, "config.trainer.max_epochs")
-    if done:
+    if end == folder.DONE:
         told += _missing_epochs(label, epochs, wanted, train)
         status: Literal["done", "running", "failed", "missing"] = "done"
-    elif failed:
+    elif end == folder.FAILED:
         status = "failed"
         told.append(f"{label} has failed after {len(epochs)} epochs: {marker.get('reason', 'no reason is given')}")
     elif train is None:

@@ -15,9 +15,13 @@ from thermoebm.study.running import folder as folders
 
 @dataclass
 class Run:
-    """One directory of ``runs``; ``problems`` has a sentence on each file that could not be read."""
+    """One directory of ``runs``; ``problems`` has a sentence on each file that could not be read.
+
+    ``status`` is ``done``, ``failed`` or ``unfinished``; ``done`` and ``failed`` are what was written when it ended so.
+    """
 
     folder: Path
+    status: str = "unfinished"
     about: dict[str, Any] = field(default_factory=dict)
     done: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, Any] = field(default_factory=dict)
@@ -37,17 +41,6 @@ class Run:
         return f"seed {self.about.get('seed', 'unknown')}"
 
     @property
-    def status(self) -> str:
-        """``done``, ``failed`` or ``unfinished``."""
-        return (
-            "done"
-            if (self.folder / "DONE").exists()
-            else "failed"
-            if (self.folder / "FAILED").exists()
-            else "unfinished"
-        )
-
-    @property
     def trained(self) -> Path | None:
         """The folder that train.py made last, or None."""
         return folders.trained(self.folder)
@@ -58,24 +51,27 @@ def read(folder: Path) -> list[Run]:
     found = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
         run = Run(path)
-        run.about = _json(run, "run.json", "its config and environment are unknown")
-        if (path / "DONE").exists():
-            run.done = _json(run, "DONE", "when it finished is unknown")
-        if (path / "FAILED").exists():
-            run.failed = _json(run, "FAILED", "why it failed is unknown")
+        run.about = _about(run)
+        end, told = folders.ended(path)
+        if end == folders.DONE:
+            run.status, run.done = "done", told
+        elif end == folders.FAILED:
+            run.status, run.failed = "failed", told
         found.append(run)
     return sorted(found, key=lambda run: str(run.about.get("seed", "")).zfill(9))
 
 
-def _json(run: Run, name: str, consequence: str) -> dict[str, Any]:
+def _about(run: Run) -> dict[str, Any]:
+    """The content of run.json; if it cannot be read, nothing, and a sentence for ``problems``."""
     try:
-        content = folders.read(run.folder / name)
+        content = folders.read(run.folder / "run.json")
     except folders.Damaged:
         content = None
-    if content is not None:
-        return content
-    run.problems.append(f"{name} of run {run.name} is missing or damaged: {consequence}.")
-    return {}
+    if content is None:
+        run.problems.append(
+            f"run.json of run {run.name} is missing or damaged: its config and environment are unknown."
+        )
+    return content or {}
 
 
 def by_cell(runs: list[Run], order: list[str]) -> dict[str, list[Run]]:

@@ -136,7 +136,7 @@ class _Check:
         return Composed(whole, settings, self.model, self.datamodule)
 
     def _plain(self, skip_default: bool) -> dict[str, Any]:
-        fields = {"skip_none": False, "skip_default": skip_default}
+        fields = {"skip_unset": False, "skip_default": skip_default}
         # Parsing has validated it.
         dumped = self._parser("fit").dump(self.config.fit, format="json", skip_validation=True, **fields)
         plain: dict[str, Any] = json.loads(dumped)

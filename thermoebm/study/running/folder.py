@@ -40,6 +40,20 @@ def state(run: Path) -> str:
     return MISSING if read(run / "FAILED") is None else FAILED
 
 
+def ended(run: Path) -> tuple[str, dict[str, Any]]:
+    """How a run has ended, for whoever only looks: ``done``, ``failed`` or ``missing`` (not at all), and what is told.
+
+    A DONE or FAILED that is damaged proves nothing: the run counts as failed, for this reason, until it is moved away.
+    """
+    try:
+        if (done := read(run / "DONE")) is not None:
+            return DONE, done
+        failed = read(run / "FAILED")
+    except Damaged as error:
+        return FAILED, {"reason": str(error)}
+    return (MISSING, {}) if failed is None else (FAILED, failed)
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file; None if there is no such file.
 
@@ -50,7 +64,7 @@ def read(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last of thousands of brackets
         content = None
     if not isinstance(content, dict):
         raise Damaged(f"{path} is damaged; move {path.parent} away and run the study again.")

@@ -55,6 +55,7 @@ class Ray:
             import ray
         except ImportError as error:
             raise StudyError("the executor ray needs Ray, which is absent: pip install 'thermoebm[ray]'.") from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports on its use unless it is told not to
         self._ray: Any = ray
         self._running: list[Any] = []
         try:
