@@ -175,7 +175,7 @@ def test_a_frozen_network_is_left_out(small_model, tmp_path):
 
 def test_each_measurement_has_draws_of_its_own(small_model, tmp_path):
     """Nothing is learned at this rate, yet the second epoch's figure is another one."""
-    still = DecayedAdam(1e-30, 1e-30)
+    still = DecayedAdam(1e-15, 1e-15)
     fit(small_model(energy_optimizer=still, generator_optimizer=still), tmp_path, GradientVariance(1, 4, 2, 2))
     first, second = logged(tmp_path, "gradient_variance/per_parameter/total/both")
     assert first != second
