@@ -2,7 +2,6 @@
 
 import io
 import re
-import zipfile
 
 import pytest
 import torch
@@ -52,6 +51,31 @@ def test_a_flip_in_a_record_names_it(whole, tmp_path, read):
             read(path)
 
 
+def test_a_record_with_the_mark_of_a_folder_is_refused(whole, tmp_path):
+    """Each bit of each record's attributes: torch.load does not read such a record, and gives what the memory holds."""
+    path, start, records = tmp_path / "file", 0, 0
+    while (start := whole.find(b"PK\1\2", start + 1)) >= 0:  # an entry in the list of records
+        records += 1
+        for bit in range(8 * (start + 36), 8 * (start + 42)):
+            data = bytearray(whole)
+            data[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(data)
+            with pytest.raises(archives.Unreadable, match=r"^is damaged: its record \S+ is not listed as torch.save"):
+                archives.read(path)
+    assert records > 5
+
+
+def test_a_flip_at_the_end_of_a_large_record_is_noticed(tmp_path):
+    """Records are read in pieces of a MiB."""
+    torch.save({"a": torch.ones(2**19)}, path := tmp_path / "file")
+    archives.verify(path)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(torch.ones(9).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(archives.Unreadable, match="data/0"):
+        archives.verify(path)
+
+
 def test_what_is_whole_is_read(whole, tmp_path):
     (path := tmp_path / "file").write_bytes(whole)
     archives.verify(path)
@@ -61,8 +85,9 @@ def test_what_is_whole_is_read(whole, tmp_path):
 def test_an_archive_of_something_else_is_refused(tmp_path):
     """Its checksums are right."""
     path = tmp_path / "file"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/other", b"0")
+    writer = torch._C.PyTorchFileWriter(str(path))
+    writer.write_record("other", b"0", 1)
+    writer.write_end_of_file()
     archives.verify(path)
     with pytest.raises(archives.Unreadable, match=r"^is damaged: torch cannot read it"):
         archives.read(path)

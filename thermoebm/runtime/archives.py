@@ -55,18 +55,21 @@ def _check(file: IO[bytes]) -> None:
     """Compares the CRC-32 of every record with its contents.
 
     Every change of up to 32 neighbouring bits changes the CRC-32 of its record; any other goes unnoticed with
-    probability 2⁻³². Bits between the records are no contents. The format of torch before 1.6 has no checksums and is
-    refused. The first record that does not match is named.
+    probability 2⁻³². What lies between records has no checksum: a record that is not listed as torch.save lists it is
+    refused too, for torch.load takes one with the mark of a folder as it finds the memory. The format of torch before
+    1.6 has no checksums and is refused. The first record that does not match is named.
     """
     record = ""
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 record = entry.filename.partition("/")[2]
+                if entry.external_attr or entry.internal_attr or entry.compress_type != zipfile.ZIP_STORED:
+                    raise Unreadable(f"is damaged: its record {record} is not listed as torch.save lists it")
                 with archive.open(entry) as content:
                     while content.read(1 << 20):
                         pass
-    except OSError:
+    except (OSError, Unreadable):
         raise
     except Exception as error:  # of zipfile, and whatever a damaged list of records leads to
         if record:
