@@ -50,7 +50,11 @@ _CALLBACKS = [
     {"class_path": "thermoebm.callbacks.SampleGrid", "init_args": {"every_n_epochs": 1}},
     {"class_path": "thermoebm.callbacks.ReconstructionGrid", "init_args": {"every_n_epochs": 1}},
     {"class_path": "thermoebm.callbacks.IntegrandPlot", "init_args": {"every_n_epochs": 1}},
-    {"class_path": "thermoebm.callbacks.ChainDiagnostics", "init_args": {"every_n_epochs": 1}},
+    {
+        "class_path": "thermoebm.callbacks.ChainDiagnostics",
+        "init_args": {"every_n_epochs": 1, "count": 2, "long_steps": 60},
+    },
+    {"class_path": "thermoebm.callbacks.PriorStability", "init_args": {"every_n_epochs": 1, "count": 4}},
 ]
 
 
@@ -63,7 +67,7 @@ def test_nothing_connects_where_everything_is_measured(tmp_path):
     for kind, steps in (("prior", 2), ("posterior", 2)):
         config["model"]["init_args"][f"{kind}_sampler"]["init_args"]["num_steps"] = steps
     config["gradient_variance"] = {"every_n_epochs": 1, "num_batches": 4, "repetitions": 2, "blocks": 2}
-    config["fidelity"] = {"every_n_epochs": 1, "num_samples": 60, "extractor": "classifier", "splits": ["test"]}
+    config["fidelity"] = {"every_n_epochs": 1, "num_samples": 60, "extractor": "pixels", "splits": ["test"]}
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     cells = [{"name": "one", "group": "one", "set": {}}]
     (tmp_path / "study.yaml").write_text(
@@ -73,7 +77,7 @@ def test_nothing_connects_where_everything_is_measured(tmp_path):
         "train": ["fit", "--config", f"{tmp_path}/toy.yaml", "--runs", f"{tmp_path}/runs"],
         "evaluate": [
             *("--checkpoint", f"{tmp_path}/runs", "--output", f"{tmp_path}/out", "--num_samples", "60"),
-            *("--evidence_images", "8", "--evidence", "short", "--gradient_variance", "--device", "cpu"),
+            *("--evidence_images", "2", "--evidence", "short", "--extractor", "pixels", "--device", "cpu"),
         ],
         "plan": ["plan", f"{tmp_path}/study.yaml", "--output", f"{tmp_path}/study"],
     }

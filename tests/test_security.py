@@ -52,9 +52,7 @@ def wrong(trace):
     return {
         "os.system": {"command": f"touch {trace}"},
         "subprocess.Popen": {"args": ["touch", str(trace)]},
-        "builtins.exec": {"source": f"open({str(trace)!r}, 'w')"},
         "tests.test_security.Armed": {"path": str(trace)},
-        "tests.test_security.fire": {"path": str(trace)},
     }
 
 
