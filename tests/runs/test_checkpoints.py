@@ -96,3 +96,11 @@ def test_a_field_that_an_earlier_version_did_not_have_is_at_its_default(checkpoi
     now["model"]["init_args"] |= change
     assert checkpoints.continues(content, now) == goes_on
     assert not checkpoints.continues(content, now | {"name": "other"})
+
+
+@pytest.mark.parametrize(("change", "goes_on"), [({"download": True}, True), ({"batch_size": 74}, False)])
+def test_whether_downloads_are_allowed_makes_no_other_run(checkpoint, change, goes_on):
+    content = torch.load(checkpoint, weights_only=True)
+    now = copy.deepcopy(content["config"])
+    now["data"]["init_args"] |= change
+    assert checkpoints.continues(content, now) == goes_on
