@@ -139,6 +139,7 @@ def test_zero_gradients_of_a_lost_epoch_are_not_reported(small_model):
     alarm.on_before_optimizer_step(trainer, model, None)
     alarm.on_train_epoch_end(trainer, model)  # the warning would be an error
     others[0].rolled_back = False
+    alarm.on_before_optimizer_step(trainer, model, None)
     with pytest.warns(UserWarning, match="exactly zero gradient"):
         alarm.on_train_epoch_end(trainer, model)
 

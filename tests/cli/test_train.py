@@ -111,6 +111,7 @@ def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
     shared = {"loss", "left_sum", "right_sum", "log_likelihood", "energy_posterior", "energy_prior"}
     assert columns == {
         *("step", "epoch", "prior/energy_tilt", "prior/mean_square", "prior/rollbacks", "train/nll"),
+        "prior/corrected_acceptance",
         *("val/short_run_evidence", "val/short_run_nll", "val/reconstruction_error"),
         *("posterior/movement", "posterior/step_times_curvature"),
         *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),

@@ -9,6 +9,7 @@ import torch
 
 from tests.oracle import DTYPE, LinearGaussian
 from thermoebm.densities import GaussianPrior
+from thermoebm.runtime import signals
 from thermoebm.samplers import ULA, compilations, run
 from thermoebm.samplers import base as base_module
 
@@ -88,21 +89,30 @@ def test_what_is_compiled_is_said_once_for_each_shape(monkeypatch, capsys):
 
 
 def test_a_program_that_compiles_ends_at_once_when_it_is_told_to(monkeypatch):
-    """By SIGTERM too, which Lightning only notes; afterwards the signal is whose it was."""
-    seen = []
-    monkeypatch.setattr(signal, "SIGTERM", signal.SIGUSR1)  # not to end the tests if this fails
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    """Amid a training too, which ends between steps otherwise; afterwards the signal is whose it was."""
+    before = signal.getsignal(signal.SIGTERM)
 
     def slow(*args):
-        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("still compiling")
 
     compiled_by(monkeypatch, slow)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            run(ULA(0.1, 1), GaussianPrior(), torch.zeros(2, 3), torch.randn(1, 2, 3), block=1)
-        assert ended.value.code == 128 + signal.SIGUSR1
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert seen == [signal.SIGUSR1]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(signals.Ended) as ended, signals.listening(), signals.deferred():
+        run(ULA(0.1, 1), GaussianPrior(), torch.zeros(2, 3), torch.randn(1, 2, 3), block=1)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_chain_ends_between_two_steps_when_it_is_told_to():
+    """It has made the one in which it was told."""
+    seen = []
+
+    class Telling(ULA):
+        def step(self, *args):
+            seen.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(*args)
+
+    with pytest.raises(signals.Ended), signals.listening(), signals.deferred():
+        run(Telling(0.1, 5), GaussianPrior(), torch.zeros(2, 3), torch.randn(5, 2, 3))
+    assert len(seen) == 1

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,7 @@ class Cost(pl.Callback):
     def __init__(self) -> None:
         self._phases: Phases | None = None
         self._began = math.nan
+        self._mean: Callable[[Tensor], Tensor] = torch.clone  # over processes
         self._before, self._until = Spent(), 0  # of the epoch in which the run was resumed; flops since it began
         self._restart()
 
@@ -90,6 +92,7 @@ class Cost(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
         self._processes = trainer.world_size
+        self._mean = lambda values: trainer.strategy.reduce(values.to(pl_module.device), reduce_op="mean")
         with trainer.precision_plugin.train_step_context():
             self._matrix_rate = matrix_rate(pl_module.device)
         self._phases = Phases(trainer.profiler, pl_module.device)  # type: ignore[attr-defined]
@@ -117,7 +120,7 @@ class Cost(pl.Callback):
         self._epoch += self._step
         if not (self._fit.steps or self._first):
             self._first, self._epoch = self._epoch, Spent()
-            self._first.seconds.update(self._take(trainer, pl_module))
+            self._first.seconds.update(self._take())
             waited = time.perf_counter() - self._began
             pl_module.log("cost/seconds_first_step", waited, on_step=False, on_epoch=True, sync_dist=True)
 
@@ -128,7 +131,7 @@ class Cost(pl.Callback):
         ):  # a resumed run repeats the end of its finished epoch
             return
         later, epoch, self._epoch = self._epoch, Spent(), Spent()
-        later.seconds.update(self._take(trainer, pl_module))
+        later.seconds.update(self._take())
         for part in (first, later) if first else (later,):
             epoch += part
         self._fit += epoch
@@ -156,8 +159,8 @@ class Cost(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What this epoch has cost so far, up to its last completed step."""
-        if self._phases is not None:
-            self._epoch.seconds.update(self._phases.take())
+        if self._phases is not None and (self._first or self._epoch.steps):
+            self._epoch.seconds.update(self._take())
         here, spent = Spent(), Spent()
         for part in (self._first, self._epoch):
             here += part or Spent()
@@ -177,17 +180,17 @@ class Cost(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._phases is not None:
-            self._fit.seconds.update(self._take(trainer, pl_module))
+            self._fit.seconds.update(self._take())
         self._remove(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._remove(trainer)
 
-    def _take(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
-        """Seconds of each phase since the last call, the mean of all processes."""
+    def _take(self) -> dict[str, float]:
+        """Seconds of each phase since the last call, the mean of all processes, which all make the call."""
         assert self._phases is not None
         seconds = self._phases.take()
-        mean = trainer.strategy.reduce(torch.tensor(list(seconds.values()), device=module.device), reduce_op="mean")
+        mean = self._mean(torch.tensor(list(seconds.values())))
         return dict(zip(seconds, mean.tolist(), strict=True))
 
     def _recorded(self, module: pl.LightningModule) -> float:

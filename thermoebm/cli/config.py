@@ -53,6 +53,9 @@ class ConfigParser(LightningArgumentParser):
     given: ClassVar[Sequence[str]] = ()
     depth: ClassVar[int] = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": True} | kwargs)  # said, else jsonargparse 4.53 warns of its next one
+
     def dump(self, *args: Any, **kwargs: Any) -> str:
         if "skip_none" in kwargs:  # Lightning's word for it, which jsonargparse 5 no longer knows
             kwargs["skip_unset"] = kwargs.pop("skip_none")
