@@ -53,6 +53,10 @@ class ConfigParser(LightningArgumentParser):
     given: ClassVar[Sequence[str]] = ()
     depth: ClassVar[int] = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Said, since jsonargparse 5 takes no name that is cut short unless it is told to.
+        super().__init__(*args, **({"allow_abbrev": True} | kwargs))
+
     def dump(self, *args: Any, **kwargs: Any) -> str:
         if "skip_none" in kwargs:  # Lightning's word for it, which jsonargparse 5 no longer knows
             kwargs["skip_unset"] = kwargs.pop("skip_none")
