@@ -54,7 +54,8 @@ class ConfigParser(LightningArgumentParser):
     depth: ClassVar[int] = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": True} | kwargs)  # said, else jsonargparse 4.53 warns of its next one
+        # Said, since jsonargparse 5 takes no name that is cut short unless it is told to.
+        super().__init__(*args, **({"allow_abbrev": True} | kwargs))
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         if "skip_none" in kwargs:  # Lightning's word for it, which jsonargparse 5 no longer knows
