@@ -116,3 +116,4 @@ def test_a_chain_ends_between_two_steps_when_it_is_told_to():
     with pytest.raises(signals.Ended), signals.listening(), signals.deferred():
         run(Telling(0.1, 5), GaussianPrior(), torch.zeros(2, 3), torch.randn(5, 2, 3))
     assert len(seen) == 1
+    signals.check()  # nothing is left of it

@@ -68,7 +68,7 @@ def listening() -> Iterator[None]:
             print(f"Ended by {ended.signal.name}", flush=True)
         raise
     finally:
-        _state.listening = False
+        _state = _State()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
 
