@@ -122,9 +122,9 @@ def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
     (killed / "DONE").unlink()
     assert subprocess.run(command("killed"), stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert logged(killed) == logged(whole)  # from the checkpoint of the epoch before
-    for path in (damaged, damaged.with_name("previous.ckpt"), damaged.with_name("best.ckpt")):
-        path.unlink(missing_ok=True)
-        path.write_bytes(b"no checkpoint")
+    for kept in (damaged, damaged.with_name("previous.ckpt"), damaged.with_name("best.ckpt")):
+        kept.unlink(missing_ok=True)
+        kept.write_bytes(b"no checkpoint")
     (killed / "DONE").unlink()
     with contextlib.redirect_stdout(io.StringIO()):
         said = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
