@@ -126,10 +126,8 @@ class Cost(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         first, self._first = self._first, None
-        if not (
-            first or self._epoch.steps or self._before.steps
-        ):  # a resumed run repeats the end of its finished epoch
-            return
+        if not (first or self._epoch.steps or self._before.steps):
+            return  # a resumed run repeats the end of its finished epoch
         later, epoch, self._epoch = self._epoch, Spent(), Spent()
         later.seconds.update(self._take())
         for part in (first, later) if first else (later,):

@@ -148,9 +148,7 @@ class EnergyAlarm(pl.Callback):
             mean_square = z.square().mean() / model.reference.sigma**2
             acceptance = tilt.new_ones(())
             if isinstance(model.prior_sampler, ULA):
-                noise = torch.randn((count, z.shape[-1] + 1), generator=rng, device=z.device, dtype=z.dtype)
-                step_size = model.prior_sampler.step_size
-                acceptance = corrected_acceptance(model.prior, z, step_size, noise).mean().to(tilt)
+                acceptance = corrected_acceptance(model.prior, z, model.prior_sampler.step_size, rng).mean().to(tilt)
         broken = tilt.new_tensor(float(bool(not_finite(model))))
         mine = torch.stack([tilt, error, mean_square, broken, acceptance])
         return Vitals(*trainer.strategy.reduce(mine, reduce_op="mean").tolist())

@@ -41,7 +41,7 @@ class Interruption(pl.Callback):
     ) -> None:
         self._after_steps = None
         number = signals.asked()
-        if trainer.world_size > 1:
+        if trainer.world_size > 1:  # nothing is on its way to the device: Lightning has just waited for it, likewise
             mine = torch.tensor(float(number), device=pl_module.device)
             number = int(trainer.strategy.reduce(mine, reduce_op="max"))
         if number == 1:

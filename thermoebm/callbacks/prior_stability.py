@@ -28,8 +28,8 @@ class PriorStability(pl.Callback):
         prior/longer_chain_distance       Squared energy distance (Székely & Rizzo 2013) between the latents after K and
                                           10 K steps, 2 E|z - z'| - E|z - z~| - E|z' - z~'|, unbiased, over σ0 sqrt(d).
 
-    :class:`thermoebm.callbacks.EnergyAlarm` logs the acceptance of a corrected step at the same ends. The noise is the
-    same every time. With several processes the first one measures.
+    :class:`thermoebm.callbacks.EnergyAlarm` logs the acceptance of a corrected step at the ends of such chains. The
+    noise is the same every time. With several processes the first one measures.
 
     Args:
         every_n_epochs: Interval, in epochs; 0: never.

@@ -41,7 +41,7 @@ class RunDirectory(pl.Callback):
         self.parent = parent
         self.continued = continued
         self.resume_step = resume_step if continued else None
-        self.measures_again = measures_again
+        self.measures_again = measures_again and continued is not None
         self.origin = None if continued else origin
         self.path: Path | None = None
 
@@ -57,11 +57,10 @@ class RunDirectory(pl.Callback):
         path = self.path = Path(str(trainer.strategy.broadcast(mine)))
         table = MetricsCSV(path, self.resume_step, self.measures_again)
         step = self.resume_step
-        again = step is not None and self.measures_again
-        if step is not None and again:
+        if step is not None and self.measures_again:
             step -= 1
         tensorboard = TensorBoard(path, name="", version="", default_hp_metric=False, purge_step=step)
-        for metrics in table.kept_at(step) if again else ():  # hidden with the measurements of this step
+        for metrics in table.kept_at(step) if self.measures_again else ():  # hidden with the measurements of this step
             tensorboard.log_metrics(metrics, step)
         trainer.loggers = [tensorboard, table, *trainer.loggers]
         if self.origin:

@@ -84,7 +84,8 @@ def deferred(together: bool = False) -> Iterator[None]:
     """Within it, signals are noted until :func:`check` or :func:`interruptible`.
 
     Args:
-        together: Several processes train, and end at the same step: :func:`agree` says when, neither of these.
+        together: Several processes train, and end at the same step: they compare what each was :func:`asked`, and
+            call :func:`end`; neither of these two ends one alone.
     """
     before = _state.deferred, _state.agreed
     _state.deferred, _state.agreed = True, together

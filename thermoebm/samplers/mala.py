@@ -49,18 +49,22 @@ class MALAInfo(NamedTuple):
     failed: Tensor
 
 
-def corrected_acceptance(density: Density, z: Tensor, step_size: float, noise: Tensor) -> Tensor:
+def corrected_acceptance(density: Density, z: Tensor, step_size: float, rng: torch.Generator) -> Tensor:
     """Probability (...) with which a step of MALA from each z (..., d) would be accepted; nothing is accepted.
 
-    At the end of uncorrected chains it says how far a step of theirs is from leaving the density as it is.
+        min(1, p(z') q(z|z') / (p(z) q(z'|z))),  z' = z + s ∇log p(z) + sqrt(2 s) ε,  q the density of such a step
+
+    (Roberts & Tweedie 1996). At the ends of uncorrected chains it says how far a step of theirs is from leaving the
+    density as it is.
 
     Args:
         density: The target.
         z: Latents (..., d).
-        step_size: s.
-        noise: Standard normal noise (..., n), n of MALA's ``noise_dim``.
+        step_size: s, in squared units of z.
+        rng: Stream of the noise ε.
     """
     mala = MALA(step_size, 1)
+    noise = torch.randn((*z.shape[:-1], mala.noise_dim(z.shape[-1])), generator=rng, device=z.device, dtype=z.dtype)
     with torch.no_grad():
         _, info = mala.step(density, mala.init(density, z), noise)
     return info.probability
