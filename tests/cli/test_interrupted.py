@@ -17,6 +17,7 @@ from tests.cli.test_train import SHORT, checkpoint, cli
 
 TINY = (*SHORT, "--trainer.limit_train_batches", 4, "--trainer.limit_val_batches", 2, "--trainer.max_epochs", 2)
 TINY += ("--trainer.check_val_every_n_epoch", 1, "--trainer.log_every_n_steps", 1)
+TINY += ("--model.objective.evidence_every", 2)  # some means of an epoch are over a part of its steps
 
 
 class Copies(pl.Callback):
