@@ -1,11 +1,9 @@
 """Alarms: each reports in one sentence a fault that training itself does not notice."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +11,7 @@ from torch.optim import Optimizer
 from thermoebm.callbacks.rollback import rolled_back
 from thermoebm.modules import LatentEBM
 from thermoebm.objectives import Objective
+from thermoebm.runtime.way_back import way_back
 
 
 class ZeroGradientAlarm(pl.Callback):
@@ -88,21 +87,6 @@ class NotFiniteAlarm(pl.Callback):
 def not_finite(module: pl.LightningModule) -> list[str]:
     """The names of the networks with parameters that are not finite."""
     return [n for n, net in module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
-
-
-def way_back(trainer: pl.Trainer) -> str:
-    """The beginning of a sentence on how to train on: from the last checkpoint that is there, if there is one."""
-    saved = [path for keeper in trainer.checkpoint_callbacks for path in _saved(keeper)]
-    resumed = [trainer.ckpt_path] if trainer.ckpt_path else []
-    for path in map(Path, [*saved, *resumed]):
-        if path.is_file():
-            return f"Go on from the last checkpoint, --ckpt_path {path},"
-    return "No checkpoint was saved: start again"
-
-
-def _saved(keeper: Checkpoint) -> list[str]:
-    """What a callback saved in this run, the last first; Lightning's has an empty path where it saved nothing."""
-    return [path for name in ("last_model_path", "best_model_path") if (path := getattr(keeper, name, ""))]
 
 
 def _saturation(trainer: pl.Trainer, model: pl.LightningModule) -> str | None:

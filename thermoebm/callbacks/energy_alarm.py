@@ -7,10 +7,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from thermoebm.callbacks.alarms import not_finite, way_back
+from thermoebm.callbacks.alarms import not_finite
 from thermoebm.callbacks.rollback import Snapshot
 from thermoebm.modules import LatentEBM
 from thermoebm.runtime.terminal import say
+from thermoebm.runtime.way_back import way_back
 from thermoebm.samplers import ULA, corrected_acceptance
 
 _REMEDY = (
