@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
@@ -65,7 +66,44 @@ class DecayedAdam:
         return max(decayed, self.final_learning_rate / self.learning_rate)
 
 
-def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: int = 1) -> tuple[Adam, LambdaLR]:
+class GuardedAdam(Adam):
+    """Adam, except that a step whose gradient is not finite changes nothing: no parameter, no moment, no count.
+
+    The gradient counts as finite if the square of its norm is, since Adam squares it. The device is not waited for:
+    on CUDA the fused step reads there whether it is made. A gradient scaler (precision 16) decides by itself.
+
+    Attributes:
+        norms: Euclidean norm of each group's gradient (G,) in the last step; None: a gradient scaler decided.
+        made: () whether the last step was made; None: a gradient scaler decided.
+    """
+
+    norms: Tensor | None = None
+    made: Tensor | None = None
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure is not None else None
+        if hasattr(self, "found_inf"):
+            self.norms = self.made = None
+            super().step()
+            return loss
+        self.norms = torch.stack([_norm(group["params"]) for group in self.param_groups])
+        self.made = self.norms.square().isfinite().all()
+        if self.defaults["fused"]:
+            self.found_inf = (~self.made).float()  # by this name torch's fused step looks for it
+            try:
+                super().step()
+            finally:
+                del self.found_inf
+        elif self.made:
+            super().step()
+        return loss
+
+
+def _norm(parameters: Iterable[Tensor]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: int = 1) -> tuple[GuardedAdam, LambdaLR]:
     """One Adam optimiser with a parameter group for each network, and its learning-rate scheduler.
 
     With a single optimiser a batch is one global step. Step the scheduler ``decays_per_epoch`` times an epoch: once, or
@@ -83,7 +121,7 @@ def build(networks: Iterable[tuple[nn.Module, DecayedAdam]], decays_per_epoch: i
         for net, adam in pairs
     ]
     on_cuda = all(p.is_cuda for group in groups for p in group["params"])
-    optimizer = Adam(groups, fused=on_cuda or None, decoupled_weight_decay=True)
+    optimizer = GuardedAdam(groups, fused=on_cuda or None, decoupled_weight_decay=True)
 
     def settled(_: object, state: dict[str, Any]) -> dict[str, Any]:
         """The state with ``fused`` of this optimiser, by which torch places Adam's step, and with its betas."""

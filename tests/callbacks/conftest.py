@@ -21,10 +21,9 @@ def fit(tmp_path):
             callbacks=callback,
             enable_model_summary=False,
             enable_checkpointing=False,
-            limit_train_batches=2,
             limit_val_batches=1,
             log_every_n_steps=1,
-            **({"max_epochs": 1, "num_sanity_val_steps": 0} | arguments),
+            **({"max_epochs": 1, "limit_train_batches": 2, "num_sanity_val_steps": 0} | arguments),
         )
         trainer.fit(model, datamodule=Digits(batch_size=20))
         return trainer

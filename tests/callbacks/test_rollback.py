@@ -73,8 +73,8 @@ def test_all_state_goes_back_to_the_last_healthy_epoch(small_model, fit, value):
     assert trainer.global_step == 8
     first, second = (str(w.message) for w in seen if "ran away" in str(w.message))
     assert re.fullmatch(
-        r"The energy ran away in epoch 1: .*; training goes on from the end of epoch 0 with 0\.5 times the energy's "
-        r"learning rate, now 1e-05 \(rollback 1 of 3\)\.",
+        r"The energy ran away in epoch 1: .*; training goes on from the end of epoch 0 with 0\.5 times the learning "
+        r"rate of the energy, now 1e-05 \(rollback 1 of 3\)\.",
         first,
     )
     assert re.search(r"from the end of epoch 2 .*, now [45].*e-06 \(rollback 2 of 3\)\.$", second)
@@ -125,7 +125,7 @@ def test_warnings_are_given_once_and_again_after_a_recovery(small_model, fit):
 
     healthy = copy.deepcopy(small_model().state_dict())
     with pytest.warns(UserWarning, match="ran away") as seen:
-        fit(small_model(), [EnergyAlarm("warn"), Repair((1, 4))], max_epochs=5)
+        fit(small_model(), [EnergyAlarm("warn"), Repair((1, 4), 100.0)], max_epochs=5)
     told = [str(w.message) for w in seen if "ran away" in str(w.message)]
     assert [re.search(r"epoch (\d)", message)[1] for message in told] == ["1", "4"]
     assert all("training goes on. Start again with a smaller or a corrected step" in message for message in told)

@@ -69,7 +69,8 @@ def test_the_ladder_has_names_where_the_objective_samples_one(small_model, objec
     model = small_model(objective=objective)
     output = objective(model, torch.zeros(4, 1, 8, 8), model.stream("training", 0), step=0)
     listed, _ = monitors._logged(run(), model)
-    expected = {f"train/{name}" for name in ("loss", *output.diagnostics, *output.ladder)}
+    chains = {f"chains/{name}" for name in model.chains.by_rung()}
+    expected = {f"train/{name}" for name in ("loss", *output.diagnostics, *output.ladder, *chains)}
     assert {name for name in listed if name.startswith("train/")} == expected
 
 

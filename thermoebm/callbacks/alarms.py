@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermoebm.callbacks.rollback import rolled_back
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import LatentEBM, not_finite
 from thermoebm.objectives import Objective
 from thermoebm.runtime.way_back import way_back
 
@@ -82,11 +82,6 @@ class NotFiniteAlarm(pl.Callback):
                 f"Training broke down in epoch {trainer.current_epoch}: parameters of the {' and the '.join(broken)} "
                 f"are not finite. {way_back(trainer)} with lower learning rates."
             )
-
-
-def not_finite(module: pl.LightningModule) -> list[str]:
-    """The names of the networks with parameters that are not finite."""
-    return [n for n, net in module.named_children() if not all(p.isfinite().all() for p in net.parameters())]
 
 
 def _saturation(trainer: pl.Trainer, model: pl.LightningModule) -> str | None:

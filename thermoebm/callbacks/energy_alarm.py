@@ -7,9 +7,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from thermoebm.callbacks.alarms import not_finite
 from thermoebm.callbacks.rollback import Snapshot
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import LatentEBM, not_finite
 from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
 from thermoebm.samplers import ULA, corrected_acceptance
@@ -171,6 +170,12 @@ class EnergyAlarm(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.rolled_back = False
 
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Goes back from a step that was not finite, where the model's ``on_not_finite`` says so."""
+        assert isinstance(pl_module, LatentEBM)
+        if fault := pl_module.refusals.take():
+            self._act(trainer, pl_module, fault, ("energy", "generator"))
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LatentEBM)
         vitals = self.measure(trainer, pl_module)
@@ -204,9 +209,9 @@ class EnergyAlarm(pl.Callback):
                 f"{self.least_acceptance:g}). Energies run away some time after that; start again {_REMEDY}"
             )
 
-    def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str) -> None:
+    def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...] = ("energy",)) -> None:
         if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
-            self._roll_back(trainer, model, told)
+            self._roll_back(trainer, model, told, slowed)
         elif self.on_runaway != "warn":
             limit = (
                 f", after {self.rollbacks} rollback{'s' * (self.rollbacks > 1)}"
@@ -218,17 +223,19 @@ class EnergyAlarm(pl.Callback):
             self._told = True
             rank_zero_warn(f"{told}; training goes on. Start again {_REMEDY}")
 
-    def _roll_back(self, trainer: pl.Trainer, model: LatentEBM, told: str) -> None:
+    def _roll_back(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...]) -> None:
         assert self._snapshot is not None
         self._snapshot.restore(trainer, model)
         scheduler: Any = model.lr_schedulers()
-        scheduler.slow_down(model.energy, self.factor)
+        for name in slowed:
+            scheduler.slow_down(getattr(model, name), self.factor)
         self.rollbacks, self.rolled_back = self.rollbacks + 1, True
+        rates = " and ".join(f"{scheduler.group(getattr(model, name))['lr']:.3g}" for name in slowed)
         epoch = self._healthy_epoch
         where = "where this training began" if epoch is None else f"the end of epoch {epoch}"
         rank_zero_warn(
-            f"{told}; training goes on from {where} with {self.factor:g} times the energy's learning rate, now "
-            f"{scheduler.group(model.energy)['lr']:.3g} (rollback {self.rollbacks} of {self.max_rollbacks})."
+            f"{told}; training goes on from {where} with {self.factor:g} times the learning rate of the "
+            f"{' and the '.join(slowed)}, now {rates} (rollback {self.rollbacks} of {self.max_rollbacks})."
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
 def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
     """The names that a run logs, and for what it could log, by how a name begins, what turns it on."""
     ladder = _OF_LADDER if model.objective.whole_ladder(0) else ()
-    logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder)]
+    logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder, "chains/prior/lost", "chains/posterior/lost")]
     if any(not isinstance(kernel, ULA) for kernel in (model.prior_sampler, model.posterior_sampler)):
         logged.append("train/chains/")
     off = {}

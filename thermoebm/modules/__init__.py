@@ -4,7 +4,8 @@ The module connects densities, samplers and an objective to the two networks and
 """
 
 from thermoebm.modules.chains import Chains
+from thermoebm.modules.finiteness import not_finite
 from thermoebm.modules.generation import draw
 from thermoebm.modules.latent_ebm import LatentEBM
 
-__all__ = ["Chains", "LatentEBM", "draw"]
+__all__ = ["Chains", "LatentEBM", "draw", "not_finite"]

@@ -37,12 +37,18 @@ class AveragedWeights(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def update(self, parameters: Iterable[Tensor]) -> None:
-        """Takes the parameters after a training step; the host does not wait for the device."""
-        self.updates += 1
+    def update(self, parameters: Iterable[Tensor], made: Tensor | None = None) -> None:
+        """Takes the parameters after a training step; the host does not wait for the device.
+
+        Args:
+            parameters: What is averaged.
+            made: () whether the step was made, and the average is to follow it; None: it was.
+        """
+        made = torch.ones_like(self.updates) if made is None else made.to(self.updates)
+        self.updates += made
         kept = (self.updates / (self.updates + 9)).clamp(max=self.decay)
         for average, parameter in zip(self._averages(), parameters, strict=True):
-            average.lerp_(parameter.detach(), (1 - kept).to(average))
+            average.lerp_(parameter.detach(), (made * (1 - kept)).to(average))
 
     @torch.no_grad()
     def swap(self, parameters: Iterable[Tensor]) -> None:

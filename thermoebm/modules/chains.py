@@ -59,13 +59,16 @@ class Chains:
         temperature_chunk: Number of temperatures that run side by side.
         compile: ``auto``: compile where it pays, and record; ``on``: compile, do not record; ``graph``: compile and
             record; ``off``: neither. Nothing is recorded on a CPU.
+        reject: Whether an end that is not finite is replaced by the chain's start.
 
     Attributes:
         energy_flops, generator_flops: Operations of one latent's pass through each network.
         training_batch: Batch size of training, for whose shapes steps are compiled; None until training has begun.
         recorder: Records and replays the chains.
         rates: What the kernels say of the chains run since it was last emptied, by ``prior`` or ``posterior`` and name,
-            averaged over latents: () of the prior, (T,) of the posteriors; for instance the acceptance of MALA.
+            averaged over latents: () of the prior, (T,) of the posteriors; for instance the acceptance of MALA. Of all
+            kernels ``lost``, the share of chains whose end was not finite.
+        temperatures: (T,) of the posterior chains run last; None: none was run.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Chains:
         posterior_sampler: Kernel,
         temperature_chunk: int | Literal["auto"] = "auto",
         compile: Literal["auto", "on", "graph", "off"] = "auto",
+        reject: bool = False,
     ) -> None:
         self.energy_flops, self.generator_flops = (cost.forward_flops(network) for network in (energy, generator))
         self.prior = prior
@@ -86,9 +90,11 @@ class Chains:
         self.posterior_sampler = posterior_sampler
         self.temperature_chunk = temperature_chunk
         self.compile = compile
+        self.reject = reject
         self.training_batch: int | None = None
         self.recorder = Recorder()
         self.rates: dict[str, Tensor] = {}
+        self.temperatures: Tensor | None = None
         self._fitting: int | None = None  # temperatures that fit, once memory has run out
 
     def run_prior(self, z: Tensor, noise: Tensor, *, differentiable: bool = False) -> Tensor:
@@ -98,7 +104,7 @@ class Chains:
 
         def chain(z: Tensor, noise: Tensor) -> Ends:
             end, _ = run(self.prior_sampler, self.prior, z, noise, block=block, differentiable=differentiable)
-            return _ends(self.prior_sampler, end, len(noise))
+            return self._ends(self.prior_sampler, z, end, len(noise))
 
         one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
         # Energies never run under autocast, but compiled steps would be compiled again for it.
@@ -117,8 +123,9 @@ class Chains:
             likelihood = self.likelihood if differentiable or z.is_meta else rounded(self.likelihood, z.device.type)
             density = PowerPosterior(self.prior, likelihood, x, t.unsqueeze(-1))
             end, _ = run(self.posterior_sampler, density, z, noise, block=block, differentiable=differentiable)
-            return _ends(self.posterior_sampler, end, len(noise))
+            return self._ends(self.posterior_sampler, z, end, len(noise))
 
+        self.temperatures = temperatures
         reads = (self.prior, self.likelihood, self.posterior_sampler, block)
 
         while True:
@@ -158,12 +165,18 @@ class Chains:
         """The rates as scalars by name; rungs are counted down from t = 1, since a ladder may lack its lower ones."""
         named: dict[str, Tensor] = {}
         for name, rates in self.rates.items():
-            if not rates.dim() or name.endswith(("not_finite", "round_trips")):
+            if not rates.dim() or name.endswith(("not_finite", "round_trips", "lost")):
                 named[name] = rates.max()
                 continue
             for below, rate in enumerate(reversed(rates.unbind())):
                 named[f"{name}/top" + f"-{below:02d}" * (below > 0)] = rate
         return named
+
+    def _ends(self, kernel: Kernel, start: Tensor, state: Any, steps: int) -> Ends:
+        lost = ~state.z.isfinite().all(-1)
+        z = torch.where(lost.unsqueeze(-1), start, state.z) if self.reject else state.z
+        rates = {"lost": lost.to(z.dtype), **kernel.rates(state, steps)}
+        return Ends(z, {name: rate.mean(-1) for name, rate in rates.items()})
 
     def _note(self, which: str, chunks: list[dict[str, Tensor]]) -> None:
         for name in chunks[0]:
@@ -200,10 +213,6 @@ class Chains:
             return self.temperature_chunk
         most = LATENTS // len(x) if x.device.type == "cpu" else count
         return _largest_divisor(count, min(most, self._fitting or count))
-
-
-def _ends(kernel: Kernel, state: Any, steps: int) -> Ends:
-    return Ends(state.z, {name: rate.mean(-1) for name, rate in kernel.rates(state, steps).items()})
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -9,13 +9,14 @@ from thermoebm import optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.chains import Chains
+from thermoebm.modules.finiteness import Policy, Refusals
 from thermoebm.modules.fitting import Network, fitted
 from thermoebm.modules.held_out import HeldOut
 from thermoebm.modules.persistent import Batch, PersistentChains, apart
 from thermoebm.modules.sampling import ChainStart
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective, Output
-from thermoebm.optim import DecayedAdam
+from thermoebm.optim import DecayedAdam, GuardedAdam
 from thermoebm.runtime.numbers import positive
 from thermoebm.samplers import ULA, Kernel, check_differentiable
 from thermoebm.schedules import PowerLaw, Schedule
@@ -49,6 +50,8 @@ class LatentEBM(HeldOut):
         compile: Compile the Langevin steps of training: ``on``, ``off``, ``graph`` (on CUDA) or ``auto`` (if it pays).
         average_decay: Rate r of an exponential average of the weights, which then samples, is validated, and is what a
             checkpoint is evaluated with (:class:`thermoebm.modules.averaging.AveragedWeights`); None: no average.
+        on_not_finite: What follows a training step whose gradient is not finite and which is therefore not made:
+            ``stop``, ``reject`` or ``rollback``; see :class:`thermoebm.modules.finiteness.Refusals`.
         pixel_noise: Add the noise σl ε of the report's equation 2 to generated images. Its code never does.
         seed: Seed of all noise that this module draws, combined with the process's rank.
 
@@ -74,6 +77,7 @@ class LatentEBM(HeldOut):
         temperature_chunk: Literal["auto"] | int = "auto",
         compile: Literal["auto", "on", "graph", "off"] = "auto",
         average_decay: float | None = None,
+        on_not_finite: Policy = "stop",
         pixel_noise: bool = False,
         seed: int = 0,
     ) -> None:
@@ -111,7 +115,10 @@ class LatentEBM(HeldOut):
         self.prior = TiltedPrior(energy, self.reference)
         self.likelihood = GaussianLikelihood(generator, likelihood_sigma, likelihood_constant)
         densities, samplers = (self.prior, self.likelihood), (self.prior_sampler, self.posterior_sampler)
-        self.chains = Chains(energy, generator, *densities, *samplers, temperature_chunk, compile)
+        self.chains = Chains(
+            energy, generator, *densities, *samplers, temperature_chunk, compile, on_not_finite == "reject"
+        )
+        self.refusals = Refusals(on_not_finite)
         self.persistent = PersistentChains()
         self.averaged = None if average_decay is None else AveragedWeights(self.weights(), average_decay)
         self.keys: Tensor | None = None  # of the images of this training step, from an ImageDataModule
@@ -166,6 +173,7 @@ class LatentEBM(HeldOut):
             return self.objective(self, images, rng, step=step).loss
 
     def on_train_start(self) -> None:
+        self.refusals.begin(self.trainer)
         if self.keyed:
             loaded = self.trainer.train_dataloader if self.trainer.datamodule else None  # type: ignore[attr-defined]
             self.persistent.begin(getattr(loaded, "dataset", None), int(self.generator.latent_dim))
@@ -180,26 +188,29 @@ class LatentEBM(HeldOut):
         optimizer.zero_grad()
         self.manual_backward(output.loss)
         optim.clip(self.optimizer_settings)
-        optimizer.step()
-        self._after_step(output)
+        optimizer.step()  # leaves all as it is where the gradient is not finite
+        adam: GuardedAdam = optimizer.optimizer
+        self._after_step(output, adam.made)
         self._decay_learning_rates("step")
         scalars = {"loss": output.loss.detach(), **output.diagnostics}
         self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
+        self.refusals.note(self, batch, output, adam)
         # Mean over the epoch's steps that sampled a ladder; a value per step would be repeated at the others.
         for name, value in output.ladder.items():
             self.log(f"train/{name}", value, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in self.chains.by_rung().items():
             self.log(f"train/chains/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
 
-    def _after_step(self, output: Output) -> None:
+    def _after_step(self, output: Output, made: Tensor | None) -> None:
         """Changes what follows the networks: the objective's state, adapted step sizes, averaged weights."""
         self.objective.after_step(output)
         for name, kernel in self._kernels().items():
             kernel.after_step({k.removeprefix(f"{name}/"): v for k, v in self.chains.rates.items() if name in k})
         if self.averaged is not None:
-            self.averaged.update(self.weights())
+            self.averaged.update(self.weights(), made)
 
     def on_train_epoch_end(self) -> None:
+        self.refusals.end_epoch(self)
         self._decay_learning_rates("epoch")
 
     def teardown(self, stage: str) -> None:
