@@ -2,10 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,11 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm.callbacks import (
-    BestCheckpoint,
     Cost,
-    EnergyAlarm,
-    GenerationMetrics,
-    GradientVariance,
     HParams,
     Interruption,
     LastCheckpoint,
@@ -29,11 +24,12 @@ from thermoebm.callbacks import (
 )
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
-from thermoebm.cli.config import ConfigParser, SaveConfig, a_seed, short, whole_numbers_first
+from thermoebm.cli.config import ConfigParser, SaveConfig, short
+from thermoebm.cli.options import add_options
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
-from thermoebm.runs.finding import Which, find_checkpoint
+from thermoebm.runs.finding import find_checkpoint
 from thermoebm.runtime import class_paths, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
@@ -63,33 +59,7 @@ class CLI(LightningCLI):
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        whole_numbers_first(parser)
-        parser.add_argument("--name", type=str, default="run", help="Runs are kept in RUNS/NAME/0, 1, ...")
-        parser.add_argument("--variant", type=str, default=None, help="If given, in RUNS/NAME-VARIANT/0, 1, ...")
-        parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
-        parser.add_argument(
-            "--threads",
-            type=Literal["auto"] | int,
-            default="auto",
-            help="CPU threads. auto: one where a batch is too small to share out, else all cores.",
-        )
-        parser.add_argument("--num_samples", type=PositiveInt, default=100, help="Images that predict draws.")
-        parser.add_argument("--which", type=Which, default="last", help="Which checkpoint of a folder in ckpt_path.")
-        parser.add_argument(
-            "--resume",
-            type=Literal["auto", "never"],
-            default="never",
-            help="auto: fit goes on with the newest run that this config continues, if there is one.",
-        )
-        # Not in the list of callbacks, so that an overlay can change single fields of a config's measurements.
-        parser.add_lightning_class_args(GradientVariance, "gradient_variance")
-        parser.add_lightning_class_args(GenerationMetrics, "fidelity")
-        parser.set_defaults({"gradient_variance.every_n_epochs": 0, "fidelity.every_n_epochs": 0})
-        parser.add_class_arguments(BestCheckpoint, "best")
-        # No callback of Lightning's list: it comes before those that measure, see instantiate_trainer.
-        parser.add_class_arguments(EnergyAlarm, "runaway")
-        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=a_seed)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=a_seed)
+        add_options(parser)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning's version silently replaces the configured model by the checkpoint's."""
