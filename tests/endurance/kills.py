@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from tests.endurance.run import TINY, same
 from thermoebm.runs.checkpoints import load_checkpoint
 
 _MEASURING = {"num_batches": 4, "repetitions": 2, "blocks": 2, "every_n_epochs": 1}
-_RUN = [
+RUN = [
     *(sys.executable, "train.py", "fit", *TINY, "--resume", "auto"),
     *("--trainer.limit_train_batches", 15, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1),
     *("--trainer.limit_val_batches", 2, "--trainer.check_val_every_n_epoch", 2),
@@ -31,25 +31,25 @@ def trials(folder: Path, short: bool = False) -> Iterator[tuple[str, bool]]:
     began = time.monotonic()
     _finish(folder / "whole")
     whole = time.monotonic() - began
-    expected, rng = _left(folder / "whole"), random.Random(0)
+    expected, rng = left(folder / "whole"), random.Random(0)
     tries = {signal.SIGTERM: 1} if short else {signal.SIGTERM: 12, signal.SIGINT: 6, signal.SIGKILL: 6}
     for number in tries:
         for i in range(tries[number]):
             runs = folder / f"{number.name}-{i}"
             ended = _disturb(runs, number, whole * rng.uniform(0.3, 1.0))
             _finish(runs)
-            yield f"{number.name} at a random moment", ended and same(_left(runs), expected)
+            yield f"{number.name} at a random moment", ended and same(left(runs), expected)
 
 
-def _start(runs: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([*map(str, _RUN), "--runs", str(runs)], cwd=ROOT, env=environment, **silent)
+def start(runs: Path, *more: Any, stderr: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Begins the training, or goes on with it."""
+    command, environment = [*RUN, "--runs", runs, *more], {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def _disturb(runs: Path, number: signal.Signals, after: float) -> bool:
     """Whether the program ended with the signal's status, and soon."""
-    with _start(runs) as program:
+    with start(runs) as program:
         time.sleep(after)
         program.send_signal(number)
         began = time.monotonic()
@@ -60,11 +60,11 @@ def _disturb(runs: Path, number: signal.Signals, after: float) -> bool:
 
 def _finish(runs: Path) -> None:
     """Goes on to the end; a run that had reached it is refused, and stays."""
-    with _start(runs) as program:
+    with start(runs) as program:
         program.wait()
 
 
-def _left(runs: Path) -> dict[str, Any]:
+def left(runs: Path) -> dict[str, Any]:
     """What the newest run has left, without what depends on time."""
     run = max((runs / "digits").iterdir(), key=lambda path: int(path.name))
     checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")

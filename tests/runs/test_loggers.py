@@ -1,6 +1,8 @@
 """metrics.csv: nothing lost, nothing doubled, whatever happens to the process."""
 
 import csv
+import errno
+import itertools
 import math
 import os
 import signal
@@ -10,9 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import ROOT
-from thermoebm.runs.loggers import MetricsCSV
+from thermoebm.runs.loggers import MetricsCSV, TensorBoard
+from thermoebm.runtime import patience
+from thermoebm.runtime.patience import Appended
 
 
 def write(logger: MetricsCSV, rows: list[dict[str, float]]) -> None:
@@ -139,3 +144,66 @@ def test_a_killed_process_leaves_a_readable_table_with_every_saved_row(tmp_path)
         assert [row["step"] for row in rows] == list(range(len(rows)))
         assert len(rows) > acknowledged
         assert all(row["a"] == row["step"] / 3 for row in rows[:-1])
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Every third try to append fails after half of its bytes, for want of room."""
+    put, tries = Appended._put, itertools.count(1)
+
+    def sometimes(self, data):
+        if next(tries) % 3 == 0:
+            put(self, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, data)
+
+    monkeypatch.setattr(Appended, "_put", sometimes)
+    monkeypatch.setattr(patience, "_PAUSE", 0.001)
+    with patience.waiting(10):
+        yield tries
+
+
+def test_a_full_disk_loses_no_row_of_the_table(tmp_path, failing):
+    logger = MetricsCSV(tmp_path)
+    for step in range(20):
+        logger.log_metrics({"a": step / 3}, step)
+        logger.save()
+    assert pd.read_csv(tmp_path / "metrics.csv")["a"].tolist() == pytest.approx([step / 3 for step in range(20)])
+    assert next(failing) > 25
+
+
+def test_a_full_disk_loses_no_event_of_tensorboard(tmp_path, failing):
+    """Its file is written by our :class:`Appended`, though tensorboard opens another."""
+    logger = TensorBoard(tmp_path, name="", version="")
+    for step in range(20):
+        logger.log_metrics({"a": float(step)}, step)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("a")] == [(step, step) for step in range(20)]
+    assert next(failing) > 25
+
+
+def test_tensorboard_that_has_waited_in_vain_ends_training_without_a_traceback_of_its_thread(tmp_path):
+    """Its error is raised where the next events are added."""
+    program = """if True:
+        import sys
+        from thermoebm.runs.loggers import TensorBoard
+        from thermoebm.runtime.patience import Appended
+
+        def never(self, data):
+            raise OSError(30, "Read-only file system", str(self.path))
+
+        logger = TensorBoard(sys.argv[1], name="", version="")
+        logger.experiment.flush()
+        Appended._put = never
+        try:
+            for step in range(10_000):
+                logger.log_metrics({"a": 1.0}, step)
+        except OSError as error:
+            print(error)
+        """
+    told = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.startswith(f"[Errno 30] Read-only file system: '{tmp_path}/events.out.tfevents.")
+    assert "Traceback" not in told.stderr

@@ -14,6 +14,7 @@ from torchvision.utils import make_grid, save_image
 
 from thermoebm.modules import LatentEBM
 from thermoebm.runs.logged import OVERVIEW
+from thermoebm.runtime.patience import patiently
 from thermoebm.runtime.progress import bar, measuring
 
 if TYPE_CHECKING:
@@ -71,8 +72,12 @@ class PictureCallback(pl.Callback):
 
     def publish(self, trainer: pl.Trainer, path: Path, picture: Tensor, tag: str | None = None) -> None:
         """Writes a picture as PNG and to TensorBoard's overview, under ``tag`` or else the callback's name."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(picture, path)
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(picture, path)
+
+        patiently(path, write)
         for logger in tensorboards(trainer):
             logger.experiment.add_image(f"{OVERVIEW}/{tag or self.name}", picture, trainer.global_step)
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from thermoebm.runs import directories
 from thermoebm.runtime import archives
 from thermoebm.runtime.files import keep_as, take_place
+from thermoebm.runtime.patience import patiently
 from thermoebm.runtime.terminal import say, tensorboard_command
 
 
@@ -92,7 +93,7 @@ class NamedWhenWhole(Checkpoint):
         if self._saved and trainer.is_global_zero:
             saved, path = self._saved
             self.before_replaced(path)
-            take_place(saved, path)
+            patiently(path, lambda: take_place(saved, path))
         self._saved = None
 
     def before_replaced(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from thermoebm.callbacks import BestCheckpoint, EnergyAlarm, GenerationMetrics, GradientVariance
@@ -29,6 +29,12 @@ def add_options(parser: LightningArgumentParser) -> None:
         type=Literal["auto", "never"],
         default="never",
         help="auto: fit goes on with the newest run that this config continues, if there is one.",
+    )
+    parser.add_argument(
+        "--disk_patience",
+        type=NonNegativeFloat,
+        default=300.0,
+        help="Seconds for which training waits if a disk is full, read-only or away, before it ends.",
     )
     # Not in the list of callbacks, so that an overlay can change single fields of a config's measurements.
     parser.add_lightning_class_args(GradientVariance, "gradient_variance")

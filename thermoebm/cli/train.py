@@ -30,7 +30,8 @@ from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints, directories
 from thermoebm.runs.finding import find_checkpoint
-from thermoebm.runtime import class_paths, signals
+from thermoebm.runs.patient_io import PatientIO
+from thermoebm.runtime import class_paths, patience, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
 from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
@@ -149,6 +150,7 @@ class CLI(LightningCLI):
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit":
+            trainer.strategy.checkpoint_io = PatientIO(trainer.strategy.checkpoint_io)
             self.datamodule.check_shares(trainer.world_size)
             self.model.objective.check_processes(trainer.world_size)
             monitors.check(trainer, self.model)
@@ -176,7 +178,8 @@ class CLI(LightningCLI):
         """Trains; what the trainer refuses, a breakdown, or too little memory or disk, is reported in one sentence."""
         kept = "Checkpoints of completed epochs are kept."
         try:
-            with signals.deferred(together=self.trainer.world_size > 1):
+            patient = patience.waiting(self._get(self.config_init, "disk_patience"))
+            with signals.deferred(together=self.trainer.world_size > 1), patient:
                 self.trainer.fit(model, **kwargs)
         except FloatingPointError as error:
             if not self.trainer.is_global_zero:  # all processes end so

@@ -1,26 +1,56 @@
 """Loggers of a run: TensorBoard's, and the CSV file of metrics, which a resumed run continues."""
 
 import csv
+import io
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from thermoebm.runs.logged import OVERVIEW, matters, renamed
 from thermoebm.runtime.files import replacing
+from thermoebm.runtime.patience import Appended, patiently
 from thermoebm.runtime.terminal import say
 
 
 class TensorBoard(TensorBoardLogger):
-    """Writes the metrics that matter most a second time, in the group of charts that TensorBoard opens on."""
+    """Writes the metrics that matter most a second time, in the group of charts that TensorBoard opens on.
+
+    Its file is written by a thread. While the disk is full or away that waits, and training with it once the thread's
+    queue is full; a record is written as a whole. If it has waited in vain, training ends with the thread's error.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        opened, writer = self._experiment is not None, super().experiment
+        if not opened:
+            events = writer._get_file_writer().event_writer  # of tensorboard, which takes any file-like object
+            events._async_writer._writer._writer = Appended(events._file_name)
+            threading.excepthook = _told_elsewhere
+        return writer
+
+    def save(self) -> None:
+        patiently(self.log_dir, super().save)
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         first = {f"{OVERVIEW}/{name}": value for name, value in metrics.items() if matters(name)}
-        super().log_metrics({**metrics, **first}, step)
+        try:
+            super().log_metrics({**metrics, **first}, step)
+        except ValueError as error:  # which Lightning makes of whatever goes wrong
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+
+
+def _told_elsewhere(failed: threading.ExceptHookArgs) -> None:
+    """Leaves out the traceback of a thread whose error tensorboard raises again where events are added."""
+    if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"):
+        threading.__excepthook__(failed)
 
 
 class MetricsCSV(Logger):
@@ -78,8 +108,8 @@ class MetricsCSV(Logger):
             self._columns = ["step", "epoch", *sorted({*self._columns, *new} - {"step", "epoch"})]
             old = self._read() if self.path.is_file() else pd.DataFrame()
             self._replace(old.reindex(columns=self._columns))
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(rows)
+        csv.DictWriter(text := io.StringIO(), self._columns).writerows(rows)
+        Appended(self.path).write(text.getvalue().encode())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -113,5 +143,9 @@ class MetricsCSV(Logger):
 
     def _replace(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary:
-            table.to_csv(temporary, index=False)
+
+        def write() -> None:
+            with replacing(self.path) as temporary:
+                table.to_csv(temporary, index=False)
+
+        patiently(self.path, write)

@@ -21,7 +21,7 @@ from thermoebm.study.planning.definitions import StudyError
 #: Fields that change no result: where a run and its data are kept, how the run is monitored, and how many threads it
 #: has. (The number of threads changes the last bits at most.)
 WITHOUT_EFFECT = (
-    *("name", "variant", "runs", "threads", "num_samples", "ckpt_path", "weights_only"),
+    *("name", "variant", "runs", "threads", "num_samples", "ckpt_path", "weights_only", "disk_patience"),
     *("data.init_args.root", "data.init_args.download", "data.init_args.resident"),
     *(f"trainer.{name}" for name in ("enable_progress_bar", "logger", "default_root_dir", "profiler")),
 )
