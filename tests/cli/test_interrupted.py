@@ -87,6 +87,19 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, whole, hook, call):
     assert_same(checkpoint(tmp_path / "digits" / "0"), kept)
 
 
+def test_an_epoch_without_validation_makes_no_step_more_after_its_last(tmp_path):
+    """It measures when the signal comes, and the loader would have more batches than the four of an epoch."""
+    seldom = ("--trainer.check_val_every_n_epoch", 2)
+    expected = train(tmp_path / "whole", *seldom)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "ended", *seldom, *at("on_train_epoch_end", 1))
+    ended = tmp_path / "ended" / "digits" / "0"
+    assert torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    table = train(tmp_path / "ended", *seldom, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert_same(checkpoint(ended), checkpoint(tmp_path / "whole" / "digits" / "0"))
+
+
 @pytest.mark.slow
 def test_a_signal_to_save_changes_nothing_and_leaves_a_checkpoint_that_goes_on(tmp_path, whole):
     """SIGUSR1 after the second step: the third finds its checkpoint."""

@@ -28,11 +28,14 @@ class Interruption(pl.Callback):
         self._sums: epoch_sums.Sums = {}  # of an epoch that a resumed run goes on with, until they are added
         self._after_steps: dict[str, Any] | None = None  # states when the epoch's steps were done; None: they are not
         self._validating = False  # after them
+        self._only_measures = False  # in the resumed epoch, whose steps and validation are complete
         self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.listen()  # Lightning's handler of SIGTERM has just taken its place
         self._after_steps = None
+        if self._only_measures:  # Lightning would wait for a validation that is not due, and train a step meanwhile
+            trainer.fit_loop.epoch_loop.val_loop._has_run = True
         # Of loaders that were made before the checkpoint was read, as RunDirectory has them made.
         trainer.fit_loop._load_combined_loader_states()
 
@@ -60,6 +63,8 @@ class Interruption(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._keep(trainer, validating=False)
+        if self._only_measures:  # the next epoch is no restarted one
+            self._only_measures = trainer.fit_loop.epoch_loop.restarting = False
         rest, self._sums = self._sums, {}
         epoch_sums.log_rest(pl_module, rest)
 
@@ -98,8 +103,10 @@ class Interruption(pl.Callback):
         if self._saving:
             checkpoint |= self._after_steps or {"epoch_sums": self._epoch_sums(trainer)}
             checkpoint[MEASURES_AGAIN] = self._after_steps is not None
+            checkpoint["validates_again"] = self._validating
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._sums = checkpoint.get("epoch_sums", {})
+        self._only_measures = checkpoint.get(MEASURES_AGAIN, False) and not checkpoint.get("validates_again", True)
