@@ -8,7 +8,9 @@ from tests import endurance
 from tests.endurance import __main__ as program
 
 
-@pytest.mark.parametrize("harm", [pytest.param(h, marks=[pytest.mark.slow] * (h == "disks")) for h in endurance.HARMS])
+@pytest.mark.parametrize(
+    "harm", [pytest.param(h, marks=[pytest.mark.slow] * (h in ("disks", "ranks"))) for h in endurance.HARMS]
+)
 def test_all_that_is_tried_holds(tmp_path, harm):
     tried = list(endurance.trials([harm], tmp_path, short=True))
     print(endurance.table(tried))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: The modules, in the order of the table.
-HARMS = ("flips", "contents", "values", "kills", "disks")
+HARMS = ("flips", "contents", "values", "kills", "disks", "ranks")
 
 
 def trials(harms: Iterable[str], folder: Path, short: bool = False) -> Iterator[tuple[str, bool]]:

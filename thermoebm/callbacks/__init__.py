@@ -7,6 +7,7 @@ from thermoebm.callbacks.alarms import NotFiniteAlarm, ZeroGradientAlarm
 from thermoebm.callbacks.annealed_evidence import AnnealedEvidence
 from thermoebm.callbacks.best_checkpoint import BestCheckpoint
 from thermoebm.callbacks.chain_diagnostics import ChainDiagnostics
+from thermoebm.callbacks.companions import Companions, lost_in
 from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.energy_alarm import EnergyAlarm
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
@@ -24,6 +25,7 @@ __all__ = [
     "AnnealedEvidence",
     "BestCheckpoint",
     "ChainDiagnostics",
+    "Companions",
     "Cost",
     "EnergyAlarm",
     "GenerationMetrics",
@@ -40,4 +42,5 @@ __all__ = [
     "RunDirectory",
     "SampleGrid",
     "ZeroGradientAlarm",
+    "lost_in",
 ]

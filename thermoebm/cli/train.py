@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from thermoebm.callbacks import (
+    Companions,
     Cost,
     HParams,
     Interruption,
@@ -21,6 +22,7 @@ from thermoebm.callbacks import (
     Progress,
     RunDirectory,
     ZeroGradientAlarm,
+    lost_in,
 )
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
@@ -34,6 +36,7 @@ from thermoebm.runs.patient_io import PatientIO
 from thermoebm.runtime import class_paths, patience, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
+from thermoebm.runtime.heartbeat import connection_lost
 from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
 
 
@@ -136,7 +139,7 @@ class CLI(LightningCLI):
             runaway = self._get(self.config_init, "runaway")
             broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
             alarms = [*broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
-            callbacks[:0] = [self.run_directory, Interruption(), *alarms]
+            callbacks[:0] = [self.run_directory, Companions(), Interruption(), *alarms]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:
@@ -197,6 +200,8 @@ class CLI(LightningCLI):
                 f"fewer features or --model.temperature_chunk 1. {kept}"
             )
         except (MisconfigurationException, ValueError, OSError, RuntimeError) as error:
+            if self.trainer.world_size > 1 and connection_lost(error):
+                fail(lost_in(self.trainer))
             if told := monitors.missed(error, self.trainer):
                 fail(f"{told} {kept}")
             if self.run_directory.path is None and not isinstance(error, RuntimeError):

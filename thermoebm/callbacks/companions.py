@@ -1,0 +1,50 @@
+"""What happens to a training on several processes when one of them is lost."""
+
+import lightning.pytorch as pl
+
+from thermoebm.runtime import heartbeat
+from thermoebm.runtime.way_back import way_back
+
+
+class Companions(pl.Callback):
+    """Ends every process of a training within 20 seconds after one of them was lost or has failed alone.
+
+    Each one tells it in a sentence. Checkpoints of completed epochs are whole at every instant.
+    """
+
+    _heartbeat: heartbeat.Heartbeat | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size < 2:
+            return
+
+        def lost(other: int) -> None:
+            heartbeat.end_process(lost_in(trainer, other))
+
+        self._heartbeat = heartbeat.Heartbeat(trainer.global_rank, trainer.strategy.broadcast, lost)
+        self._heartbeat.start()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._heartbeat is not None:
+            trainer.strategy.barrier("companions")  # all have trained
+            self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._heartbeat = None
+
+
+def lost_in(trainer: pl.Trainer, other: int | None = None) -> str:
+    """The sentence of a process that has lost another one, whose rank may be unknown."""
+    whom = "another one" if other is None else f"process {other + 1}"
+    return (
+        f"Process {trainer.global_rank + 1} of {trainer.world_size} ends, since {whom} was lost in epoch "
+        f"{trainer.current_epoch}. {way_back(trainer)} on as many processes or on others."
+    )
