@@ -121,3 +121,14 @@ def test_every_config_names_classes_that_exist():
     for name in names:
         module, _, attribute = name.rpartition(".")
         assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
+
+
+def test_the_tests_that_the_pages_name_are_there():
+    """``tests/FILE.py::TEST`` and ``tests/FILE.py`` in docs/*.md."""
+    named = 0
+    for page in (ROOT / "docs").glob("*.md"):
+        for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text(encoding="utf-8")):
+            assert (ROOT / file).is_file(), f"{page.name} names {file}"
+            assert not test or f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{page.name} names {test}"
+            named += bool(test)
+    assert named > 15

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from tests.callbacks.test_not_finite import FAULTS, Inject
+from tests.callbacks.faults import FAULTS, Inject
 from tests.callbacks.test_rollback import equal, tensors
 from thermoebm.callbacks import EnergyAlarm
 from thermoebm.data import Digits
