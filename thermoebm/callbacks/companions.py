@@ -3,18 +3,28 @@
 import lightning.pytorch as pl
 
 from thermoebm.runtime import heartbeat
+from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
 
 
 class Companions(pl.Callback):
     """Ends every process of a training within 20 seconds after one of them was lost or has failed alone.
 
-    Each one tells it in a sentence. Checkpoints of completed epochs are whole at every instant.
+    Each one tells it in a sentence. Checkpoints of completed epochs are whole at every instant. A training that goes on
+    with another number of processes says what that changes.
     """
 
     _heartbeat: heartbeat.Heartbeat | None = None
+    _before: int | None = None  # processes of the training that is resumed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._before not in (None, trainer.world_size):
+            say(
+                f"Going on with {trainer.world_size} process{'es' * (trainer.world_size > 1)} instead of "
+                f"{self._before}: weights, moments, averages and counters are exactly those of the checkpoint; noise, "
+                "shares of the images and the number of images in a step are others"
+            )
+        self._before = trainer.world_size
         if trainer.world_size < 2:
             return
 
@@ -23,6 +33,12 @@ class Companions(pl.Callback):
 
         self._heartbeat = heartbeat.Heartbeat(trainer.global_rank, trainer.strategy.broadcast, lost)
         self._heartbeat.start()
+
+    def state_dict(self) -> dict[str, int]:
+        return {} if self._before is None else {"processes": self._before}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._before = state_dict.get("processes")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._heartbeat is not None:
