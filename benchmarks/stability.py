@@ -3,13 +3,14 @@
     python -m thermoebm.study run configs/study/stability.yaml
     python -m benchmarks.stability studies/stability --evidence_images 100
 
-The figure has the runs of the first cell, the table all cells: mean ± standard deviation over seeds. A run has run away
-at the first epoch that :class:`thermoebm.callbacks.EnergyAlarm` would not have let pass; a measure has announced it at
-the first epoch from which on it stays beyond its limit, given below. The annealed evidence is that of the checkpoints
-after 100 epochs and at the end.
+The figure has the runs of the first cell, the table the runs of all cells that are done: mean ± standard deviation over
+seeds. A run has run away at the first epoch, counted from 1, that :class:`thermoebm.callbacks.EnergyAlarm` would not
+have let pass; a measure has announced it at the first epoch from which on it stays beyond its limit, given below. The
+annealed evidence is that of the checkpoints after 100 epochs and at the end.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ def ran_away(run: pd.DataFrame) -> int | None:
     """The first epoch, counted from 1, at which a run was out of the alarm's limits; None: none."""
     alarm = EnergyAlarm(on_runaway="warn")
     measured = run[["epoch", "prior/energy_tilt", "prior/mean_square"]].dropna()
-    faults = (
-        int(e) + 1 for e, tilt, square in measured.itertuples(index=False) if alarm.fault(Vitals(tilt, 0, square, 0))
-    )
+    faults = (int(e) for e, tilt, square in measured.itertuples(index=False) if alarm.fault(Vitals(tilt, 0, square, 0)))
     return next(faults, None)
 
 
@@ -58,7 +57,7 @@ def announced(run: pd.DataFrame, column: str, before: int | None) -> int | None:
         return None
     healthy = measured.loc[~beyond, "epoch"]
     later = measured.loc[measured["epoch"] > (healthy.iloc[-1] if len(healthy) else -1), "epoch"]
-    return int(later.iloc[0]) + 1
+    return int(later.iloc[0])
 
 
 def figure(runs: list[pd.DataFrame], path: Path) -> None:
@@ -66,7 +65,7 @@ def figure(runs: list[pd.DataFrame], path: Path) -> None:
     for (column, (label, limit, _)), ax in zip(PANELS.items(), axes.flat, strict=True):
         for run, colour in zip(runs, ("#0072B2", "#D55E00", "#009E73"), strict=False):
             shown = run[["epoch", column]].dropna()
-            ax.plot(shown["epoch"] + 1, shown[column], color=colour, lw=1.2)
+            ax.plot(shown["epoch"], shown[column], color=colour, lw=1.2)
             if end := ran_away(run):
                 ax.axvline(end, color=colour, ls=":", lw=1)
         if limit is not None:
@@ -94,7 +93,7 @@ def evidence(checkpoint: Path, images: int) -> float:
 
 def at(run: pd.DataFrame, column: str, epoch: int) -> float:
     """The last value of a column up to an epoch."""
-    known = run.loc[run["epoch"] < epoch, column].dropna() if column in run else []
+    known = run.loc[run["epoch"] <= epoch, column].dropna() if column in run else []
     return float(known.iloc[-1]) if len(known) else float("nan")
 
 
@@ -110,9 +109,11 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("stability.png"))
     options = parser.parse_args()
     results, final, _ = gather(options.study)
-    cells: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
-    for _, row in final.iterrows():
-        cells.setdefault(row["cell"], []).append((row, results[results["run"] == row["run"]]))
+    planned = [run["cell"] for run in json.loads((options.study / "plan.json").read_text())["runs"]]
+    cells: dict[str, list[tuple[Any, pd.DataFrame]]] = {cell: [] for cell in planned}
+    for _, row in final[final["status"] == "done"].sort_values("seed").iterrows():
+        cells[row["cell"]].append((row, results[results["run"] == row["run"]]))
+    cells = {cell: members for cell, members in cells.items() if members}
     first = next(iter(cells.values()))
     figure([run for _, run in first], options.figure)
     print(
