@@ -21,6 +21,7 @@ PATHS = [
     "thermoebm.callbacks.AnnealedEvidence",
     "thermoebm.callbacks.BestCheckpoint",
     "thermoebm.callbacks.ChainDiagnostics",
+    "thermoebm.callbacks.Companions",
     "thermoebm.callbacks.Cost",
     "thermoebm.callbacks.EnergyAlarm",
     "thermoebm.callbacks.GenerationMetrics",

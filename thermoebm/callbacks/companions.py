@@ -1,5 +1,7 @@
 """What happens to a training on several processes when one of them is lost."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 
 from thermoebm.runtime import heartbeat
@@ -24,7 +26,6 @@ class Companions(pl.Callback):
                 f"{self._before}: weights, moments, averages and counters are exactly those of the checkpoint; noise, "
                 "shares of the images and the number of images in a step are others"
             )
-        self._before = trainer.world_size
         if trainer.world_size < 2:
             return
 
@@ -34,11 +35,17 @@ class Companions(pl.Callback):
         self._heartbeat = heartbeat.Heartbeat(trainer.global_rank, trainer.strategy.broadcast, lost)
         self._heartbeat.start()
 
-    def state_dict(self) -> dict[str, int]:
-        return {} if self._before is None else {"processes": self._before}
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["processes"] = (
+            trainer.world_size
+        )  # no state: Lightning would miss this callback where nothing trains
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._before = state_dict.get("processes")
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._before = checkpoint.get("processes")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._heartbeat is not None:
