@@ -88,11 +88,7 @@ def test_phases_are_disjoint_parts_of_a_step(measured):
 
 
 def test_memory_grows_with_the_chain_under_pathwise_only(measured):
-    """The fitted exponents of the bytes beyond the noise: 0, or more.
-
-    0 exactly, but for one time in many on a busy machine (seen: .001), when some small allocation falls into one of the
-    sizes only.
-    """
+    """The fitted exponents of the bytes beyond the noise: exactly 0, or more."""
     time, *memory = measured["growth"]
     assert [row["axis"] for row in time["rows"]] == ["N_t", "K", "B", "features", "image size"]
     exponents = {
@@ -101,7 +97,7 @@ def test_memory_grows_with_the_chain_under_pathwise_only(measured):
         for row in group["rows"]
         if row["quantity"] == "bytes beyond the noise"
     }
-    assert exponents["endpoints"] == pytest.approx(0, abs=3e-3)
+    assert exponents["endpoints"] == pytest.approx(0, abs=1e-9)
     assert exponents["pathwise"] > 0.01
 
 
