@@ -38,9 +38,8 @@ class Companions(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["processes"] = (
-            trainer.world_size
-        )  # no state: Lightning would miss this callback where nothing trains
+        # No state of the callback's: Lightning would warn of it where nothing trains.
+        checkpoint["processes"] = trainer.world_size
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
