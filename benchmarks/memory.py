@@ -1,10 +1,12 @@
 """Peak memory of a piece of work, in bytes beyond those allocated before it."""
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints when it starts and stops
@@ -15,8 +17,12 @@ def peak(work: Callable[[], Any], device: torch.device) -> int:
 
     On CUDA this is the allocator's own statistic. On CPU the profiler sees every allocation and release of torch's
     allocator, whether by an operator, by autograd or from Python, and their running sum is exact and reproducible. The
-    resident size of the process would include memory kept by the C library and used by other code. Scratch memory that
-    oneDNN and MKL allocate themselves is not seen.
+    profiler remembers addresses of earlier measurements, so a release counts only if the work itself allocated what it
+    releases. The resident size of the process would include memory kept by the C library and used by other code.
+    Scratch memory that oneDNN and MKL allocate themselves is not seen.
+
+    Python's collector of cycles runs before the work and not during it: it would release tensors at a moment that
+    depends on everything that the process did before.
     """
     if device.type == "cuda":
         work()  # lets the libraries allocate their workspaces
@@ -26,13 +32,31 @@ def peak(work: Callable[[], Any], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        work()
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+            work()
+    finally:
+        if enabled:
+            gc.enable()
     assert profiler.profiler is not None
     results: Any = profiler.profiler.kineto_results
-    moves = [event for event in results.events() if event.name() == "[memory]"]
+    held: dict[int, int] = {}
     live = most = 0
-    for move in sorted(moves, key=lambda event: event.start_ns()):
-        live += move.nbytes()
+    for _, address, size in sorted(_moves(results.experimental_event_tree())):
+        if size > 0:
+            held[address] = size
+        live += size if size > 0 else -held.pop(address, 0)
         most = max(most, live)
     return most
+
+
+def _moves(events: list[Any]) -> Iterator[tuple[int, int, int]]:
+    """(time in ns, address, bytes, negative for a release) of all allocations below these events."""
+    for event in events:
+        kind, fields = event.typed
+        if kind == _EventType.Allocation:
+            yield event.start_time_ns, fields.ptr, fields.alloc_size
+        yield from _moves(event.children)
