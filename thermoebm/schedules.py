@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from thermoebm.ladders import check, unchecked_equal_length
 from thermoebm.ladders import equal_length as equal_length  # for whoever places temperatures
+from thermoebm.runtime import processes
 
 Reading = Literal["intervals", "points"]
 
@@ -234,10 +234,7 @@ class Adaptive(nn.Module, Schedule):
                 f"Adaptive: {tuple(expected.shape)} expected log-likelihoods are given for "
                 f"{len(self.points)} temperatures; give one for each."
             )
-        expected = expected.to(self.points, copy=True)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(expected)
-            expected /= dist.get_world_size()
+        expected = processes.mean(expected.to(self.points, copy=True))
         t, delta = self.points, self.points.diff()
         now = expected.diff() / delta
         length = (now.clamp(min=0).sqrt() * delta).sum()

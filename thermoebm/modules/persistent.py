@@ -6,7 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, distributed
+from torch import Tensor
+
+from thermoebm.runtime import processes
 
 
 class Batch(NamedTuple):
@@ -104,7 +106,7 @@ class PersistentChains:
             raise ValueError(NO_KEYS)
         if keys is not None:
             self.to(keys.device)  # of a checkpoint, or of a training before
-        self._keys, self._everyones = keys, _gathered(keys, 0) if write and keys is not None else None
+        self._keys, self._everyones = keys, processes.gathered(keys, 0) if write and keys is not None else None
         try:
             yield
         finally:
@@ -134,7 +136,7 @@ class PersistentChains:
         """Leaves chains at their ends, of the shape of :meth:`starts`, if they are to be written."""
         if self._everyones is None:
             return
-        rungs = _gathered(ends.detach().reshape(-1, *ends.shape[-2:]), 1).flip(0)
+        rungs = processes.gathered(ends.detach().reshape(-1, *ends.shape[-2:]), 1).flip(0)
         states, visited = self._table(name, rungs)
         states[: len(rungs)].index_copy_(1, self._everyones, rungs)
         visited[: len(rungs)].index_fill_(1, self._everyones, True)
@@ -167,12 +169,3 @@ NO_KEYS = (
     "LatentEBM: chain_start is persistent, and the training batches do not say which images they have; train on an "
     "ImageDataModule itself, trainer.fit(model, data), or take another chain_start."
 )
-
-
-def _gathered(tensor: Tensor, dim: int) -> Tensor:
-    """The tensors of all processes, joined along a dimension; they have the same shape."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts, dim)

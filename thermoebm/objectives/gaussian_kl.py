@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from thermoebm.runtime import processes
 
 
 def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance_q: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class GaussianKL:
         Raises:
             ValueError: If there are too few samples for a regular covariance, or several processes.
         """
-        self.check_processes(dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
+        self.check_processes(processes.count())
         mean, covariance = self.fit(z)
         forward = gaussian_kl(mean[:-1], covariance[:-1], mean[1:], covariance[1:])
         reverse = gaussian_kl(mean[1:], covariance[1:], mean[:-1], covariance[:-1])

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from thermoebm.densities import Density, Tempered, Terms
+from thermoebm.runtime import processes
 from thermoebm.samplers.base import Kernel
 
 #: Nothing is learned from step sizes beyond these: the density is flat there, or its networks are not finite.
@@ -144,9 +145,7 @@ class MALA(Kernel):
             return
         assert self.target_acceptance is not None
         difference = rates["acceptance"].reshape(-1)[-1] - self.target_acceptance
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(difference)
-            difference /= distributed.get_world_size()
+        difference = processes.mean(difference)
         size = self.adapted.log_size  # in place: recorded chains read it there
         size.add_(self.gain * difference.to(size)).clamp_(math.log(SMALLEST), math.log(LARGEST))
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from thermoebm.runtime import processes
 from thermoebm.samplers.frozen import fingerprint, settings
 
 # Recordings that are kept, each with the memory of one chain. A run uses about ten: on the prior, at t = 1 and on the
@@ -78,7 +79,7 @@ class Recorder:
         if torch._C._len_torch_dispatch_stack() > 0:
             return function(*arguments)
         self.calls += 1
-        if not self._works or _distributed():
+        if not self._works or processes.count() > 1:
             return function(*arguments)
         key = settings(arguments), fingerprint(tuple(reads))
         with _autocast_without_cache():  # what is cast in a recording lies in its memory
@@ -144,8 +145,3 @@ def _autocast_without_cache() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(caching)
-
-
-def _distributed() -> bool:
-    world = torch.distributed
-    return world.is_available() and world.is_initialized() and world.get_world_size() > 1
