@@ -59,6 +59,9 @@ class ExactDraws(ABC):
     ) -> Tensor:
         return torch.stack([self.sample(float(t), len(x), rng) for t in temperatures])
 
+    def pooled(self, z: Tensor) -> Tensor:
+        return z
+
 
 class LinearGaussian(ExactDraws):
     """The model, one image x (D,) and everything that can be known about them exactly.

@@ -35,13 +35,6 @@ FAULTS = {
     "clipping": (["--trainer.gradient_clip_val", 1.0], "clip"),
     "accumulation": (["--trainer.accumulate_grad_batches", 2], "accumulat"),
     "checkpoint": (["--ckpt_path", "absent/last.ckpt"], "There is no checkpoint absent/last.ckpt."),
-    "KL of several processes": (
-        [
-            *("--model.objective.eta", 1.0),
-            *("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"),
-        ],
-        "GaussianKL: each of 2 processes would fit the KL terms to its own images; set the objective's eta to 0,",
-    ),
 }
 
 

@@ -155,7 +155,6 @@ class CLI(LightningCLI):
         if self.subcommand == "fit":
             trainer.strategy.checkpoint_io = PatientIO(trainer.strategy.checkpoint_io)
             self.datamodule.check_shares(trainer.world_size)
-            self.model.objective.check_processes(trainer.world_size)
             monitors.check(trainer, self.model)
         # Cost comes after all but the checkpoints, so that it includes what the others measure at an epoch's end.
         added = trainer.callbacks  # type: ignore[attr-defined]

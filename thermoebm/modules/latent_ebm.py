@@ -182,8 +182,12 @@ class LatentEBM(HeldOut):
         self.chains.training_batch = self.chains.training_batch or len(batch)
         step = self.global_step
         self.chains.rates.clear()
-        with self.persistent.visiting(self.keys if self.keyed else None, write=self.keyed):
-            output = self.objective(self, batch, self.stream("training", step), step=step)
+        self.shares_step = True
+        try:
+            with self.persistent.visiting(self.keys if self.keyed else None, write=self.keyed):
+                output = self.objective(self, batch, self.stream("training", step), step=step)
+        finally:
+            self.shares_step = False
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(output.loss)

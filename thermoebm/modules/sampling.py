@@ -10,7 +10,7 @@ from thermoebm.modules.chains import Chains
 from thermoebm.modules.persistent import PersistentChains
 from thermoebm.modules.restoring import Restorable
 from thermoebm.networks import Energy, Generator
-from thermoebm.runtime import randomness
+from thermoebm.runtime import processes, randomness
 from thermoebm.runtime.cost import precision
 from thermoebm.samplers import Kernel
 from thermoebm.schedules import Schedule
@@ -33,6 +33,7 @@ class Sampling(Restorable):
     chain_start: ChainStart
     pixel_noise: bool
     seed: int
+    shares_step = False  # whether all processes compute one loss together, as they do in a training step
 
     def stream(self, name: str, *counters: int) -> torch.Generator:
         """This process's random stream for one named use (see :mod:`thermoebm.runtime.randomness`)."""
@@ -88,6 +89,13 @@ class Sampling(Restorable):
         if self.chain_start == "persistent":
             self.persistent.leave("posterior", end)
         return end
+
+    def pooled(self, z: Tensor) -> Tensor:
+        """Samples (T, B, d) with those of the other processes' images in a training step; elsewhere ``z`` itself.
+
+        There, in validation and where gradients are measured, processes need not have as many batches, or as large.
+        """
+        return processes.pooled(z, 1) if self.shares_step else z
 
     def ladder(self, x: Tensor, schedule: Schedule, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Temperatures (T,), and log p_β(x|z) (T, B) in nats at the end of one chain per temperature and image."""

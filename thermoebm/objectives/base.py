@@ -25,6 +25,10 @@ class Model(Protocol):
         """Final states (T, B, d) of one chain for each temperature (T,) and image (B, C, H, W)."""
         ...
 
+    def pooled(self, z: Tensor) -> Tensor:
+        """Samples (T, B, d) with those of the other processes' images, if they share a training step; else ``z``."""
+        ...
+
 
 class Output(NamedTuple):
     """Result of an objective for one batch: scalars in nats, summed over pixels and averaged over images.
@@ -84,10 +88,6 @@ class Objective(ABC):
 
     def check(self, batch_size: int, latent_dim: int) -> None:
         """Raises a ValueError if the objective cannot be computed for these sizes; by default it never does."""
-        return None
-
-    def check_processes(self, processes: int) -> None:
-        """Raises a ValueError if the objective cannot be trained by so many processes; by default it never does."""
         return None
 
     def __repr__(self) -> str:

@@ -7,8 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from thermoebm.runtime import processes
-
 
 def gaussian_kl(mean_p: Tensor, covariance_p: Tensor, mean_q: Tensor, covariance_q: Tensor) -> Tensor:
     """KL(N(mean_p, covariance_p) ‖ N(mean_q, covariance_q)) (report, equation 20), from Cholesky factors.
@@ -42,8 +40,8 @@ class GaussianKL:
 
     For one image, log p_θ(x) = trapezium + ½ Σ [KL(p_{i-1}‖p_i) - KL(p_i‖p_{i-1})] is exact. The report fits a Gaussian
     to the samples of a whole batch at each temperature. This estimates the divergence of the pooled posteriors and
-    corrects next to nothing; it is kept because it is the report's method. The batch is that of one process; several
-    are refused, since fits to the share of each are others than a fit to all.
+    corrects next to nothing; it is kept because it is the report's method. In a training step, the batch is that of
+    all processes; in validation, and where gradients are measured, each process fits its own.
 
     Args:
         combination: ``difference`` of the two divergences: the exact identity, and the report's code. ``sum``: as
@@ -84,18 +82,6 @@ class GaussianKL:
                 "use larger batches, shrinkage or ridge above 0 or the diagonal covariance."
             )
 
-    def check_processes(self, processes: int) -> None:
-        """Raises a ValueError if there are several processes, which hold a part of the samples each.
-
-        Their samples are not gathered: in validation, and where gradients are measured, the processes need not have
-        batches of one size, or as many.
-        """
-        if processes > 1:
-            raise ValueError(
-                f"GaussianKL: each of {processes} processes would fit the KL terms to its own images; "
-                "set the objective's eta to 0, or train on one device."
-            )
-
     def fit(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (..., d) and regularised covariance (..., d, d) of samples z (..., B, d), in float64.
 
@@ -119,9 +105,8 @@ class GaussianKL:
         """½ Σ_i [KL(p_{i-1}‖p_i) ∓ KL(p_i‖p_{i-1})] in nats, a scalar, from ladder samples z (T, B, d).
 
         Raises:
-            ValueError: If there are too few samples for a regular covariance, or several processes.
+            ValueError: If there are too few samples for a regular covariance.
         """
-        self.check_processes(processes.count())
         mean, covariance = self.fit(z)
         forward = gaussian_kl(mean[:-1], covariance[:-1], mean[1:], covariance[1:])
         reverse = gaussian_kl(mean[1:], covariance[1:], mean[:-1], covariance[:-1])

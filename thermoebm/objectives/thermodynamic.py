@@ -111,10 +111,6 @@ class ThermodynamicIntegration(Objective):
         if self.eta > 0:
             self.kl.check(batch_size, latent_dim)
 
-    def check_processes(self, processes: int) -> None:
-        if self.eta > 0:
-            self.kl.check_processes(processes)
-
     def __call__(self, model: Model, x: Tensor, rng: torch.Generator, *, step: int | None = 0) -> Output:
         temperatures = self.schedule.temperatures().to(x, non_blocking=True)  # without waiting for the device
         pathwise = self.estimator == "pathwise"
@@ -141,7 +137,7 @@ class ThermodynamicIntegration(Objective):
         if not whole_ladder:
             return Output(loss=-gain - difference, diagnostics=diagnostics, ladder={})
 
-        correction = (self.eta * self.kl(z)).to(top) if self.eta > 0 else top.new_zeros(())
+        correction = (self.eta * self.kl(model.pooled(z))).to(top) if self.eta > 0 else top.new_zeros(())
         if self.estimator != "endpoints":
             gain = gain + correction
         expected = expected.detach()

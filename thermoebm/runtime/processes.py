@@ -25,3 +25,16 @@ def gathered(tensor: Tensor, dim: int) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(count())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts, dim)
+
+
+def pooled(tensor: Tensor, dim: int) -> Tensor:
+    """As :func:`gathered`, to be differentiated: the mean over processes of the gradients is that of the whole.
+
+    A process knows only how its own tensor came about, and all processes compute the same function of the whole. Its
+    gradient with respect to a parameter is the sum over processes of what their tensors contribute, and training
+    averages: so each contribution counts as often as there are processes. The backward pass communicates nothing.
+    """
+    own = dist.get_rank() if count() > 1 else 0
+    parts = list(gathered(tensor.detach(), dim).chunk(count(), dim))
+    parts[own] = tensor.detach() + count() * (tensor - tensor.detach())  # the first is its value, bit by bit
+    return torch.cat(parts, dim)
