@@ -1,7 +1,6 @@
 """The benchmarks in their quick mode: do their numbers fit together, and would a wrong chain be noticed?"""
 
 import contextlib
-import gc
 import json
 import math
 import warnings
@@ -14,7 +13,6 @@ from benchmarks import precision, report
 from benchmarks.chains import Chain, Contestant, _row, deviation, run_by, watched
 from benchmarks.growth import exponent
 from benchmarks.measure import Effort, Group, Timing, figure, interleave
-from benchmarks.memory import peak
 from benchmarks.models import NETWORKS, build, images
 from benchmarks.peer import Peer
 from tests.tape import tape
@@ -196,51 +194,6 @@ def test_figures_ratios_and_exponents():
     end = reference.clone()
     end[1] += 0.25
     assert deviation(end, reference, undriven) == pytest.approx(0.25)
-
-
-def test_peak_memory_counts_what_lives_at_once():
-    """Three tensors of 4 MiB at the most, though four are made; small change for scalars."""
-
-    def work():
-        a = torch.zeros(2**20)
-        b = a + 1
-        c = b * 2
-        del a
-        return c + 1
-
-    assert peak(work, CPU) == pytest.approx(3 * 2**22, rel=1e-4)
-
-
-def test_peak_memory_leaves_out_what_was_there_before():
-    """The profiler knows the sizes of tensors from an earlier measurement, and reports their release in a later one."""
-    kept = []
-    peak(lambda: kept.append(torch.zeros(2**20)), CPU)
-
-    def work():
-        a = torch.zeros(2**10)
-        kept.clear()
-        return a + 1
-
-    assert peak(work, CPU) == pytest.approx(2 * 2**12, rel=1e-2)
-
-
-def test_peak_memory_does_not_depend_on_when_cycles_are_collected():
-    def cycle():
-        tensors = [torch.zeros(2**20)]
-        tensors.append(tensors)
-
-    def work():
-        for _ in range(3):
-            cycle()
-            [[] for _ in range(10)]
-
-    threshold = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    try:
-        assert peak(work, CPU) == pytest.approx(3 * 2**22, rel=1e-3)
-        assert gc.isenabled()
-    finally:
-        gc.set_threshold(*threshold)
 
 
 def test_gradients_of_a_precision_are_those_that_training_takes():
