@@ -8,6 +8,7 @@ A file ``faults.json`` in OUTPUT names, by seed, what goes wrong there.
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -104,8 +105,15 @@ def evaluate(program: object, run: Path, checkpoint: Path, config: dict, evidenc
     folder.write(run / "test" / "metrics.json", {"epochs": int(checkpoint.read_text())})
 
 
+def ended(number: int, frame: object) -> None:
+    """Notes that the worker was asked to end, and not killed."""
+    (Path(sys.argv[1]) / "asked to end").touch()
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "launch":
         sys.exit(launch(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
     worker._describe, worker._train, worker._evaluate = describe, train, evaluate
+    signal.signal(signal.SIGTERM, ended)
     sys.exit(worker.main(print, print, sys.argv[1:]))

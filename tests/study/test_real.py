@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -79,18 +78,22 @@ def test_a_study_killed_while_it_trains_ends_as_one_that_was_not(tmp_path):
             str(tmp_path / output),
         ]
 
-    launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 400
-    while not list(tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")) and time.monotonic() < until:
-        time.sleep(0.02)
-    os.kill(launcher.pid, signal.SIGKILL)
-    launcher.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        launcher = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until, begun = time.monotonic() + 400, time.time()
+        while time.monotonic() < until and not any(
+            last.stat().st_mtime > begun for last in tmp_path.glob("killed/runs/*/0/checkpoints/last.ckpt")
+        ):
+            time.sleep(0.02)
+        launcher.send_signal(number)
+        assert launcher.wait() == (143 if number == signal.SIGTERM else -number)
     (killed,) = tmp_path.glob("killed/runs/*")
+    assert "Ended by SIGTERM in epoch" in (killed / "log.txt").read_text()
     assert not (killed / "DONE").exists()
     both = [subprocess.Popen(command(output), stdout=subprocess.DEVNULL) for output in ("killed", "whole")]
     assert [launcher.wait() for launcher in both] == [0, 0]
     (whole,) = tmp_path.glob("whole/runs/*")
-    assert folder.read(killed / "DONE")["attempts"] == 2
+    assert folder.read(killed / "DONE")["attempts"] == 3
     assert folder.read(whole / "DONE")["attempts"] == 1
     assert killed.name == whole.name
 

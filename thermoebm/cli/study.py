@@ -1,6 +1,8 @@
 """``python -m thermoebm.study plan|run|status|collect|claims|figures|page STUDY.yaml [--output DIR]``."""
 
 import argparse
+import shlex
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
             command.add_argument("--jobs", type=int, help="runs at a time (default: one per GPU, or by cores)")
             command.add_argument("--threads", type=int, help="CPU threads of a run (default: cores shared equally)")
             command.add_argument("--runs-per-gpu", type=int, default=1, help="runs that share a GPU (default: 1)")
-    return parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return parser.parse_args(arguments, argparse.Namespace(given=arguments))
+
+
+def _command(*arguments: str) -> str:
+    """What to type into a shell."""
+    return f"python -m thermoebm.study {shlex.join(arguments)}"
 
 
 def _plan(study: Any, output: Path, options: argparse.Namespace) -> None:
@@ -80,7 +88,7 @@ def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
     board = Board(study, output, executor.slots, posterior_steps)
     status = Launcher(study, output, executor, board).run()
     if status > 1:
-        say(f"Stopped. What is done is kept; the same command goes on: python -m thermoebm.study run {study.path}")
+        say(f"Stopped. What is done is kept; the same command goes on: {_command(*options.given)}")
     elif status == 1:
         say("Some runs failed; the same command tries them again.")
     else:
@@ -90,7 +98,7 @@ def _run(study: Any, output: Path, options: argparse.Namespace) -> int:
             traceback.print_exc()
             fail(
                 f"all runs are done and kept; drawing them failed ({type(error).__name__}: {error}); try again with "
-                f"python -m thermoebm.study figures {study.path}"
+                f"{_command('figures', str(options.study), '--output', str(output))}"
             )
     return status
 

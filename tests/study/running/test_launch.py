@@ -146,5 +146,6 @@ def test_a_launcher_told_to_stop_ends_its_workers_and_says_so_by_its_status(tmp_
     assert launcher.returncode == 128 + number
     assert "Traceback" not in said
     assert not workers(tmp_path)
+    assert sum((place / "asked to end").exists() for place in places(tmp_path)) == 2
     assert finish(tmp_path)[0] == 0
     assert_complete(tmp_path)

@@ -1,6 +1,7 @@
 """Runs on a real Ray cluster of two nodes, one of which is lost."""
 
 import io
+import signal
 import threading
 import time
 
@@ -23,7 +24,9 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and & leave it to all that Ray starts
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    signal.signal(signal.SIGINT, before)
     yield made
     made.shutdown()
 
@@ -55,6 +58,24 @@ def test_runs_of_a_lost_node_are_resumed_on_another(tmp_path, cluster):
     interrupted = places(tmp_path)[attempts.index(2)]
     assert trained(interrupted)[0] == 0
     assert len({line.split()[0] for line in (interrupted / "trace").read_text().splitlines()}) == 2
+
+
+def test_runs_are_asked_to_end_before_they_are_killed(tmp_path, cluster):
+    """As SIGTERM asks a training, which then saves its last step."""
+    from thermoebm.study.running.ray_executor import Ray
+
+    study_fake.prepare(tmp_path, study_fake.study(1))
+    study_fake.slow(tmp_path, 60)
+    executor = Ray(address=cluster.address, program=study_fake.PROGRAM)
+    (place,) = places(tmp_path)
+    executor.start(place)
+    until = time.monotonic() + 30
+    while not (place / "trace").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    begun = time.monotonic()
+    executor.close()
+    assert time.monotonic() - begun < 10
+    assert (place / "asked to end").exists()
 
 
 def test_a_cluster_without_room_and_one_that_is_not_there_are_told(cluster):

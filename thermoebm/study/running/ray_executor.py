@@ -133,9 +133,13 @@ def _task() -> Any:
 
     def work(arguments: list[str], log: str, folder: str, variables: dict[str, str]) -> int:
         import os
+        import signal
         import subprocess
         import sys
+        import time
 
+        # Ray cancels a task by an interrupt, which is ignored if whatever started Ray ignores it, as nohup and & do.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(log, "ab") as file:  # noqa: PTH123
             worker = subprocess.Popen(
                 [sys.executable, *arguments, f"--parent={os.getpid()}"],
@@ -146,7 +150,9 @@ def _task() -> Any:
                 stderr=file,
             )
             try:
-                return worker.wait()
+                while worker.poll() is None:
+                    time.sleep(0.2)  # Ray cancels a task between its instructions, and not amid a wait for a process
+                return worker.returncode
             finally:  # the task was cancelled
                 worker.terminate()
                 try:
