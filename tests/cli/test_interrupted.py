@@ -100,6 +100,20 @@ def test_an_epoch_without_validation_makes_no_step_more_after_its_last(tmp_path)
     assert_same(checkpoint(ended), checkpoint(tmp_path / "whole" / "digits" / "0"))
 
 
+def test_steps_are_limited_as_if_nothing_had_happened(tmp_path):
+    """To six, two of them in the second epoch; the signal comes in the first of these."""
+    limited = ("--trainer.max_epochs", -1, "--trainer.max_steps", 6)
+    expected = train(tmp_path / "whole", *limited)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "ended", *limited, *at("on_before_optimizer_step", 5))
+    ended = tmp_path / "ended" / "digits" / "0"
+    assert torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
+    table = train(tmp_path / "ended", *limited, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert_same(checkpoint(ended), checkpoint(tmp_path / "whole" / "digits" / "0"))
+    assert checkpoint(ended)["global_step"] == 6
+
+
 @pytest.mark.slow
 def test_a_signal_to_save_changes_nothing_and_leaves_a_checkpoint_that_goes_on(tmp_path, whole):
     """SIGUSR1 after the second step: the third finds its checkpoint."""
