@@ -54,6 +54,15 @@ def test_an_unknown_field_of_a_file_is_told_by_its_whole_name(tmp_path, capsys, 
     assert_fault(capsys, tmp_path / "runs", said, "fit", *CONFIG, "-c", file)
 
 
+@pytest.mark.parametrize("field", ["model.seed", "model.init_args.seed", "data.seed"])
+def test_a_seed_that_the_runs_own_would_replace_is_told(tmp_path, capsys, field):
+    said = f"error: {field} is 5, and seed_everything takes its place; give that instead."
+    assert_fault(capsys, tmp_path / "runs", said, "fit", *CONFIG, f"--{field}", 5, "--trainer.max_epochs", 1)
+    (file := tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"seed": 0}}}))
+    said = f"error: data.seed is 0 in {file}, and seed_everything takes its place; give that instead."
+    assert given.without_effect(["-c", str(file)]) == said.removeprefix("error: ")
+
+
 def test_an_unknown_field_of_an_object_on_the_command_line_is_told_by_its_whole_name(tmp_path, capsys):
     objects = json.dumps([{"class_path": GRID, "init_args": {"every_n_epoch": 3}}])
     said = "error: there is no field trainer.callbacks.SampleGrid.every_n_epoch; did you mean"

@@ -1,9 +1,15 @@
 """The command line: runs that go on with another number of processes."""
 
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -15,14 +21,14 @@ TINY += ("--trainer.limit_val_batches", "0", "--trainer.callbacks", "null", "--m
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 
-def train(runs, epochs, *arguments):
+def train(runs, epochs, *arguments, status=0):
     command = [sys.executable, "train.py", "fit", *TINY, "--runs", runs, "--trainer.max_epochs", epochs, *arguments]
     launched = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK", "RANK")
     environment = {name: value for name, value in os.environ.items() if name not in launched}
     done = subprocess.run(
         [*map(str, command)], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 
@@ -46,3 +52,42 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path):
             if not name.endswith("updates"):  # of the averaged weights: they are counted
                 torch.testing.assert_close(later["state_dict"][name], value, rtol=1e-6, atol=1e-12)
     assert [int(row["step"]) for row in rows(run) if row["train/loss"]][-1] == 8
+
+
+class AtTheSecond(pl.Callback):
+    """Sends a signal to the second process alone, in its step of this number; and copies what is saved in a step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == 1:
+            os.kill(os.getpid(), self.number)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        last = Path(str(trainer.log_dir)) / "checkpoints" / "last.ckpt"
+        if trainer.global_rank == 0 and last.is_file():
+            shutil.copy(last, last.parents[2] / f"{trainer.global_step}.ckpt")
+
+
+def at_the_second(step, number):
+    init = {"step": step, "number": int(number)}
+    return ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.AtTheSecond", "init_args": init}])]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_is_one_to_both(tmp_path):
+    """SIGUSR1 saves the second of six steps; SIGTERM ends with the fifth, and then all is as it was undisturbed."""
+    last = Path("digits") / "0" / "checkpoints" / "last.ckpt"
+    train(tmp_path / "whole", 2, *TWO, *at_the_second(1, signal.SIGUSR1))
+    saved = torch.load(tmp_path / "whole" / "digits" / "3.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
+    told = train(tmp_path / "ended", 2, *TWO, *at_the_second(4, signal.SIGTERM), status=128 + signal.SIGTERM)
+    assert told.count("Ended by SIGTERM in epoch 2; go on with") == 1
+    ended = tmp_path / "ended" / last
+    assert torch.load(ended, weights_only=True)["global_step"] == 5
+    train(tmp_path / "ended", 2, *TWO, "--ckpt_path", ended)
+    undisturbed, resumed = (checkpoint(tmp_path / name / "digits" / "0") for name in ("whole", "ended"))
+    assert undisturbed["global_step"] == resumed["global_step"] == 6
+    for name, value in undisturbed["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name

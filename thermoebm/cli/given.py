@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import yaml
 
 _CONFIG = ("-c", "--config")
+#: What seed_everything sets, whatever was given.
+_SEEDS = ("model.seed", "data.seed")
 
 
 class Place(NamedTuple):
@@ -55,6 +57,15 @@ def fault(arguments: Sequence[str]) -> str | None:
             return f"the config file {file} is not valid YAML: {told}"
         if not isinstance(given, dict):
             return f"the config file {file} has no fields, as in `name: digits`."
+    return None
+
+
+def without_effect(arguments: Sequence[str]) -> str | None:
+    """Which field that was given is replaced by another, in one sentence; None: there is none."""
+    for place in _places(arguments):
+        if place.path.replace(".init_args", "") in _SEEDS:
+            where = f" in {place.file}" if place.file else ""
+            return f"{place.path} is {place.value}{where}, and seed_everything takes its place; give that instead."
     return None
 
 

@@ -27,6 +27,7 @@ from thermoebm.callbacks import (
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
 from thermoebm.cli.config import ConfigParser, SaveConfig, short
+from thermoebm.cli.given import without_effect
 from thermoebm.cli.options import add_options
 from thermoebm.data import ImageDataModule
 from thermoebm.modules import LatentEBM
@@ -75,6 +76,8 @@ class CLI(LightningCLI):
             fail(
                 f"precision {precision} would round latents and energies; use bf16-mixed, which keeps them in float32."
             )
+        if told := without_effect(ConfigParser.given):
+            fail(told)
         trainer = self._get(self.config, "trainer")
         if trainer.gradient_clip_val is not None or trainer.accumulate_grad_batches != 1:
             fail("gradient_clip_val and accumulate_grad_batches do not apply: the model takes its own optimiser steps.")

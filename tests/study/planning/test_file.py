@@ -131,6 +131,7 @@ def test_a_study_asks_for_evidence_by_a_field_that_names_no_other_run(tmp_path):
         (with_cell(set={BATCH: -1}), r"cell 'p': .*batch_size is -1; it must be at least 1"),
         (with_cell(set={POWER: "steep"}), r"cell 'p': .*steep"),
         (with_cell(set={"trainer.max_epochs": -1}), r"cell 'p': .*max_epochs is -1"),
+        (with_cell(set={"model.init_args.seed": 3}), r"cell 'p' sets model.init_args.seed: the study's seeds say it"),
         (with_cell(set={"seed_everything": 3}), r"cell 'p' sets seed_everything: the study's seeds say it"),
         (with_cell(configs=["absent.yaml"]), r"cell 'p': there is no config .*absent.yaml; paths are relative"),
         (with_cell(name="p {eta}"), r"cell 'p \{eta\}': its name needs 'eta'"),

@@ -31,7 +31,7 @@ from thermoebm.study.planning.definitions import EVIDENCE, Cell, Run, Study, Stu
 
 # Fields that a cell must not set, and why: another entry of the study sets them, or the launcher does.
 _TAKEN = {
-    "seed_everything": "the study's seeds say it",
+    **dict.fromkeys(("seed_everything", "model.init_args.seed", "data.init_args.seed"), "the study's seeds say it"),
     "name": "a run is named by its hash",
     "variant": "a run is named by its hash",
     "runs": "--output says where a study is kept",
