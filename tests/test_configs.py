@@ -103,6 +103,7 @@ SMALL = {
     f"{ADAM_G}.learning_rate": 1e-3,
     f"{ADAM_G}.final_learning_rate": 1e-4,
     f"{DATA}.image_size": None,
+    f"{MODEL}.prior_sampler.class_path": "thermoebm.samplers.MALA",  # uncorrected ones run away (docs/stability.md)
 }
 MNIST = {
     f"{GENERATOR}.image_shape": [1, 28, 28],

@@ -12,15 +12,22 @@ BASE = CONFIGS / "digits.yaml"
 
 
 def composed(*files, **objective):
-    """The model's part of these files, later ones on top; then the objective's fields."""
-    found: dict = {}
+    """The model's objective and prior sampler of these files, later ones on top; then the objective's fields."""
+    model: dict = {}
     for file in files:
-        given = yaml.safe_load(file.read_text()).get("model", {}).get("init_args", {}).get("objective", {})
-        found = given if given["class_path"] != found.get("class_path") else found
-        found = {**found, "init_args": found.get("init_args", {}) | given.get("init_args", {})}
-    class_path = objective.pop("class_path", found["class_path"])
-    found = {"class_path": class_path, "init_args": found["init_args"] | objective}
-    return {"model": {"init_args": {"objective": found}}}
+        given = yaml.safe_load(file.read_text()).get("model", {}).get("init_args", {})
+        for part in ("objective", "prior_sampler"):
+            model[part] = merged(model.get(part, {}), given.get(part, {}))
+    own = objective.pop("class_path", model["objective"]["class_path"])
+    model["objective"] = {"class_path": own, "init_args": model["objective"]["init_args"] | objective}
+    return {"model": {"init_args": model}}
+
+
+def merged(below, above):
+    """An object's fields on top of those of another, if both are of one class."""
+    if above and above["class_path"] != below.get("class_path"):
+        below = {}
+    return {**below, **above, "init_args": below.get("init_args", {}) | above.get("init_args", {})}
 
 
 def last(*files):
@@ -50,7 +57,7 @@ def test_what_is_left_of_an_overlay_stays_in_the_name():
     """The published code's readings with maximum likelihood are no longer its objective, but still its readings."""
     files = [BASE, CONFIGS / "report_code.yaml", MLE]
     config = yaml.safe_load(files[1].read_text())
-    config["model"]["init_args"] |= composed(BASE, MLE)["model"]["init_args"]
+    config["model"]["init_args"]["objective"] = composed(BASE, MLE)["model"]["init_args"]["objective"]
     assert variant(files, "mle", config) == "report_code-mle"
 
 

@@ -114,7 +114,7 @@ def test_a_run_leaves_its_config_metrics_events_checkpoint_and_pictures(pair):
         "prior/corrected_acceptance",
         *("val/short_run_evidence", "val/short_run_nll", "val/reconstruction_error"),
         *("posterior/movement", "posterior/step_times_curvature"),
-        *("train/chains/prior/lost", "train/chains/posterior/lost"),
+        *(f"train/chains/{n}" for n in ("prior/lost", "prior/acceptance", "prior/not_finite", "posterior/lost")),
         *(f"{stage}/{name}" for stage in ("train", "val") for name in shared),
         *(f"cost/{name}" for name in ("flops", "flops_per_step", "flops_per_second", "images_per_second")),
         *(f"cost/{name}" for name in ("seconds", "seconds_measuring", "seconds_per_step", "seconds_first_step")),

@@ -55,7 +55,7 @@ class Witness(pl.Callback):
         seen = {
             "noise": self.noise,
             "images": self.images,
-            "parameters": digest(module.parameters()),
+            "parameters": digest(module.state_dict().values()),
             "monitored": trainer.callback_metrics["fidelity/test/FD[pixels]_inf"].item(),
             "written": self.written,
         }

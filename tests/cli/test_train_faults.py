@@ -16,7 +16,10 @@ FAULTS = {
     "no validation": (["--trainer.val_check_interval", 1000], "(1000) must be less than or equal to the number of the"),
     "no config": (["--config", "absent.yaml"], "absent.yaml"),
     "unknown class": (["--model.objective", "thermoebm.objectives.Nope"], "Nope"),
-    "step size": (["--model.prior_sampler.step_size", -1], "ULA: step_size is -1.0; it must be positive and finite in"),
+    "step size": (
+        ["--model.prior_sampler.step_size", -1],
+        "MALA: step_size is -1.0; it must be positive and finite in",
+    ),
     "N_t": (["--model.objective.schedule.num_temperatures", 0], "num_temperatures is 0;"),
     "p": (["--model.objective.schedule.power", 0], "power is 0.0; it must be positive"),
     "estimator": (["--model.objective.estimator", "foo"], "'endpoints', 'detached', 'contrastive', 'pathwise'"),
