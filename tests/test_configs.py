@@ -103,7 +103,6 @@ SMALL = {
     f"{ADAM_G}.learning_rate": 1e-3,
     f"{ADAM_G}.final_learning_rate": 1e-4,
     f"{DATA}.image_size": None,
-    f"{MODEL}.prior_sampler.class_path": "thermoebm.samplers.MALA",  # uncorrected ones run away (docs/stability.md)
 }
 MNIST = {
     f"{GENERATOR}.image_shape": [1, 28, 28],
@@ -122,6 +121,7 @@ DIGITS = {
     f"{ADAM_E}.decay_begin": 40,
     f"{ADAM_G}.decay_begin": 40,
     f"{TRAINER}.max_epochs": 100,
+    f"{MODEL}.prior_sampler.class_path": "thermoebm.samplers.MALA",  # uncorrected ones run away (docs/stability.md)
     f"{DATA}.num_train": None,
     f"{DATA}.num_val": None,
 }
