@@ -205,7 +205,7 @@ def test_the_end_after_the_last_rollback_is_told_in_a_sentence(tmp_path, capsys,
     assert ended.value.code == 2
     path = tmp_path / "digits-mle" / "0" / "checkpoints" / "last.ckpt"
     said = "error: The energy ran away in epoch 3: parameters are not finite and .*, after 2 rollbacks. Go on from the"
-    remedy = "with a smaller or a corrected step of the prior's chains .* with a lower --model.energy_optimizer"
+    remedy = "with a lower --model.energy_optimizer.learning_rate"
     assert re.match(f"{said} last checkpoint, --ckpt_path {re.escape(str(path))}, {remedy}", capsys.readouterr().err)
     assert sum("ran away" in str(w.message) for w in recwarn) == 2
     last = checkpoint(path.parents[1])

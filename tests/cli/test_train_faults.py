@@ -37,6 +37,13 @@ FAULTS = {
     "threads": (["--threads", 0], "0"),
     "clipping": (["--trainer.gradient_clip_val", 1.0], "clip"),
     "accumulation": (["--trainer.accumulate_grad_batches", 2], "accumulat"),
+    "KL of one image": (
+        [
+            *("--model.objective.eta", 1.0, "--data.batch_size", 49),
+            *("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"),
+        ],
+        "GaussianKL: 1 samples in 32 dimensions give a singular covariance;",
+    ),
     "checkpoint": (["--ckpt_path", "absent/last.ckpt"], "There is no checkpoint absent/last.ckpt."),
 }
 

@@ -13,9 +13,10 @@ from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
 from thermoebm.samplers import ULA, corrected_acceptance
 
+_LEARN_SLOWER = "with a lower --model.energy_optimizer.learning_rate."
 _REMEDY = (
     "with a smaller or a corrected step of the prior's chains (a lower --model.prior_sampler.step_size, or the class "
-    "MALA), and if that is not enough with a lower --model.energy_optimizer.learning_rate."
+    f"MALA), and if that is not enough {_LEARN_SLOWER}"
 )
 
 
@@ -210,6 +211,7 @@ class EnergyAlarm(pl.Callback):
             )
 
     def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...] = ("energy",)) -> None:
+        remedy = _REMEDY if isinstance(model.prior_sampler, ULA) else _LEARN_SLOWER
         if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
             self._roll_back(trainer, model, told, slowed)
         elif self.on_runaway != "warn":
@@ -218,10 +220,10 @@ class EnergyAlarm(pl.Callback):
                 if self.on_runaway == "rollback"
                 else ""
             )
-            raise FloatingPointError(f"{told}{limit}. {way_back(trainer)} {_REMEDY}")
+            raise FloatingPointError(f"{told}{limit}. {way_back(trainer)} {remedy}")
         elif not self._told:
             self._told = True
-            rank_zero_warn(f"{told}; training goes on. Start again {_REMEDY}")
+            rank_zero_warn(f"{told}; training goes on. Start again {remedy}")
 
     def _roll_back(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...]) -> None:
         assert self._snapshot is not None

@@ -106,9 +106,6 @@ class CLI(LightningCLI):
         self.datamodule.prepare_data()
         self.datamodule.setup()
         self.model.check_images(self.datamodule.image_shape)
-        rest = len(self.datamodule.held_out_images) % self.datamodule.batch_size
-        for batch in {self.datamodule.batch_size, rest or self.datamodule.batch_size}:
-            self.model.objective.check(batch, self.model.generator.latent_dim)
         ckpt_path = self._get(self.config_init, "ckpt_path")
         self._dump_config()
         resumes = self.subcommand == "fit"
@@ -155,6 +152,8 @@ class CLI(LightningCLI):
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
+        for batch in self.datamodule.batch_sizes(trainer.world_size):
+            self.model.objective.check(batch, self.model.generator.latent_dim)
         if self.subcommand == "fit":
             trainer.strategy.checkpoint_io = PatientIO(trainer.strategy.checkpoint_io)
             self.datamodule.check_shares(trainer.world_size)

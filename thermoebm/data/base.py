@@ -202,6 +202,11 @@ class ImageDataModule(pl.LightningDataModule):
                 f"processes, and one batch takes {self.batch_size}; take fewer processes or a smaller batch_size."
             )
 
+    def batch_sizes(self, world: int) -> set[int]:
+        """Sizes of the batches that ``world`` processes meet: whole ones, and the last held-out one of each."""
+        shares = [len(range(rank, len(self.held_out_images), world)) for rank in range(world)]
+        return {self.batch_size} | {share % self.batch_size for share in shares} - {0}
+
     def train_dataloader(self) -> DataLoader[Any]:
         order = self._order(self.train_images, self.shuffle)
         self.check_shares(order.num_replicas)
