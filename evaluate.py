@@ -2,9 +2,10 @@
 
 from thermoebm.runtime import signals
 from thermoebm.runtime.collection import importing
+from thermoebm.runtime.terminal import outliving_readers
 
 if __name__ == "__main__":
-    with signals.listening():
+    with signals.listening(), outliving_readers():
         with importing():
             from thermoebm.cli.evaluate import main
         main()

@@ -5,11 +5,14 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 
+from tests import ROOT
 from tests.cli.test_train import SHORT, checkpoint, cli, rows
 from thermoebm.runs.checkpoints import epochs_trained
 
@@ -92,3 +95,16 @@ def test_early_stopping_says_why_it_stopped(tmp_path, fields, epochs, said):
         last = ["--ckpt_path", tmp_path / "digits" / "0" / "checkpoints" / "last.ckpt", "--trainer.max_epochs", 3]
         _, printed = cli("fit", *TINY, "--trainer.callbacks", given, *last, "--runs", tmp_path)
         assert "Stopped after epoch 3: " in printed
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    """As after ``| head -1``: both streams are one pipe, which closes after the first line."""
+    command = [sys.executable, "train.py", "fit", *SHORT, "--runs", tmp_path, "--trainer.max_epochs", 2]
+    with subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as training:
+        assert "images; generator" in training.stdout.readline()
+        training.stdout.close()
+        assert training.wait(200) == 0
+    assert checkpoint(tmp_path / "digits" / "0")["epoch"] == 1

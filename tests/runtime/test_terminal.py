@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import logging
+import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.cli.test_train import SHORT, cli
 from thermoebm.runs import directories
+from thermoebm.runtime import terminal
 from thermoebm.runtime.terminal import quieten, reason
 
 
@@ -81,3 +84,20 @@ def test_warnings_are_one_line_and_only_known_hints_are_silent(spoken):
     logger.info("a hint")
     logger.warning("a fault")
     assert spoken.getvalue().splitlines() == ["a fault"]
+
+
+def test_a_program_goes_on_when_nobody_reads_its_output_any_more(monkeypatch):
+    """Not even what was buffered is an error later, and the streams are the same afterwards."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with terminal.outliving_readers():
+            print("heard", flush=True)
+            assert os.read(read, 100) == b"heard\n"
+            os.close(read)
+            for _ in range(3):
+                print("x" * 10_000)
+                sys.stdout.flush()
+            assert sys.stdout.fileno() == stream.fileno()
+        assert sys.stdout is stream
+        print("y", flush=True)

@@ -38,7 +38,7 @@ from thermoebm.runtime import class_paths, patience, signals
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_precision, choose_threads
 from thermoebm.runtime.heartbeat import connection_lost
-from thermoebm.runtime.terminal import fail, quieten, reason, say, tensorboard_command
+from thermoebm.runtime.terminal import fail, outliving_readers, quieten, reason, say, tensorboard_command
 
 
 class CLI(LightningCLI):
@@ -49,7 +49,7 @@ class CLI(LightningCLI):
         keep_freed_memory()
         class_paths.look_here()
         ConfigParser.given = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
-        with signals.listening():
+        with signals.listening(), outliving_readers():
             super().__init__(
                 LatentEBM,
                 ImageDataModule,

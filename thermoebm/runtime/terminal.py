@@ -1,11 +1,13 @@
 """Terminal output: one line for a message, one sentence for an error, and nothing superfluous."""
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from thermoebm.runtime.files import as_text
 
@@ -21,6 +23,46 @@ def say(message: str) -> None:
         sys.stdout.flush()
 
     write()
+
+
+class _Outliving:
+    """A stream whose reader may go away."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._into_nothing():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._into_nothing():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _into_nothing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # the stream keeps what it could not write, and would try again
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+
+
+@contextlib.contextmanager
+def outliving_readers() -> Iterator[None]:
+    """Within it the program goes on if nobody reads its output any more, as after ``| head``, or if ``| tee`` ends."""
+    before = sys.stdout, sys.stderr
+    streams: Any = [_Outliving(stream) for stream in before]
+    sys.stdout, sys.stderr = streams
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def tensorboard_command(logdir: Path) -> str:
