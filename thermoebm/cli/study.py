@@ -9,7 +9,7 @@ from typing import Any
 
 from thermoebm.cli.parser import Parser
 from thermoebm.runtime.collection import importing
-from thermoebm.runtime.terminal import fail, quieten, say
+from thermoebm.runtime.terminal import fail, outliving_readers, quieten, say
 from thermoebm.runtime.units import scaled
 
 _COMMANDS = {
@@ -33,9 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     quieten()  # Lightning sets its loggers when it is imported
     try:
-        study = read(options.study, CLI)
-        output = options.output or Path("studies") / study.name
-        return int(globals()[f"_{options.command}"](study, output, options) or 0)
+        with outliving_readers():
+            study = read(options.study, CLI)
+            output = options.output or Path("studies") / study.name
+            return int(globals()[f"_{options.command}"](study, output, options) or 0)
     except (StudyError, ValueError, OSError) as error:
         fail(str(error))
 

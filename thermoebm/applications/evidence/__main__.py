@@ -2,7 +2,8 @@
 
 from thermoebm.cli.evidence import main
 from thermoebm.runtime import signals
+from thermoebm.runtime.terminal import outliving_readers
 
 if __name__ == "__main__":
-    with signals.listening():
+    with signals.listening(), outliving_readers():
         main()
