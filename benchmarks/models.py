@@ -60,15 +60,13 @@ def build(
     batch: int = BATCH,
     **fields: Any,
 ) -> LatentEBM:
-    """An untrained model with the report's step sizes. The cost of a step does not depend on the weights."""
+    """An untrained model, with the report's chains unless ``fields`` has others; the weights do not affect the cost."""
     torch.manual_seed(0)
     model = kind(
         EnergyMLP(networks.latent_dim),
         ConvGenerator(networks.latent_dim, networks.image_shape, networks.features),
         objective,
-        prior_sampler=ULA(0.16, 60),
-        posterior_sampler=ULA(0.01, 20),
-        **fields,
+        **({"prior_sampler": ULA(0.16, 60), "posterior_sampler": ULA(0.01, 20)} | fields),
     ).to(device)
     model.chains.training_batch = batch  # compiled steps are for this batch size
     return model

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from benchmarks.measure import Effort, interleave
-from benchmarks.models import BATCH, NETWORKS, Networks, build, images
+from benchmarks.models import NETWORKS, Networks, build, images
 from thermoebm.modules import LatentEBM
 from thermoebm.samplers import MALA, ULA
 
@@ -21,16 +21,9 @@ SHAPES = {
 }
 
 
-def model_with(kernel: ULA | MALA, networks: Networks, device: torch.device) -> LatentEBM:
-    drawn = build(networks, device)
-    model = LatentEBM(drawn.energy, drawn.generator, prior_sampler=kernel, posterior_sampler=drawn.posterior_sampler)
-    model.chains.training_batch = BATCH
-    return model.to(device)
-
-
 def gradient(model: LatentEBM, x: torch.Tensor) -> None:
     model.zero_grad()
-    model.objective(model, x, model.stream("benchmark")).loss.backward()
+    model.loss(x, model.stream("benchmark")).backward()
 
 
 def main() -> None:
@@ -42,7 +35,9 @@ def main() -> None:
     for name, networks in SHAPES.items():
         x = images(networks, device)
         kernels = {"uncorrected": ULA(0.16, 60), "corrected": MALA(0.16, 60, target_acceptance=0.574)}
-        steps = {of: partial(gradient, model_with(kernel, networks, device), x) for of, kernel in kernels.items()}
+        steps = {
+            of: partial(gradient, build(networks, device, prior_sampler=kernel), x) for of, kernel in kernels.items()
+        }
         timed = interleave(steps, device, Effort(seconds, 5, 400))
         plain, corrected = timed["uncorrected"], timed["corrected"]
         print(

@@ -87,30 +87,28 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, whole, hook, call):
     assert_same(checkpoint(tmp_path / "digits" / "0"), kept)
 
 
+def assert_goes_on(folder, settings, signalled, steps) -> Path:
+    """Ended after so many steps and resumed, a run is the one that was not; returns its folder."""
+    expected = train(folder / "whole", *settings)
+    with pytest.raises(SystemExit):
+        train(folder / "ended", *settings, *signalled)
+    ended = folder / "ended" / "digits" / "0"
+    assert torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
+    table = train(folder / "ended", *settings, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert_same(checkpoint(ended), checkpoint(folder / "whole" / "digits" / "0"))
+    return ended
+
+
 def test_an_epoch_without_validation_makes_no_step_more_after_its_last(tmp_path):
     """It measures when the signal comes, and the loader would have more batches than the four of an epoch."""
-    seldom = ("--trainer.check_val_every_n_epoch", 2)
-    expected = train(tmp_path / "whole", *seldom)
-    with pytest.raises(SystemExit):
-        train(tmp_path / "ended", *seldom, *at("on_train_epoch_end", 1))
-    ended = tmp_path / "ended" / "digits" / "0"
-    assert torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
-    table = train(tmp_path / "ended", *seldom, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
-    pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert_same(checkpoint(ended), checkpoint(tmp_path / "whole" / "digits" / "0"))
+    assert_goes_on(tmp_path, ("--trainer.check_val_every_n_epoch", 2), at("on_train_epoch_end", 1), steps=4)
 
 
 def test_steps_are_limited_as_if_nothing_had_happened(tmp_path):
     """To six, two of them in the second epoch; the signal comes in the first of these."""
     limited = ("--trainer.max_epochs", -1, "--trainer.max_steps", 6)
-    expected = train(tmp_path / "whole", *limited)
-    with pytest.raises(SystemExit):
-        train(tmp_path / "ended", *limited, *at("on_before_optimizer_step", 5))
-    ended = tmp_path / "ended" / "digits" / "0"
-    assert torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
-    table = train(tmp_path / "ended", *limited, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
-    pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert_same(checkpoint(ended), checkpoint(tmp_path / "whole" / "digits" / "0"))
+    ended = assert_goes_on(tmp_path, limited, at("on_before_optimizer_step", 5), steps=5)
     assert checkpoint(ended)["global_step"] == 6
 
 

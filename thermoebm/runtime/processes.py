@@ -33,6 +33,10 @@ def pooled(tensor: Tensor, dim: int) -> Tensor:
     A process knows only how its own tensor came about, and all processes compute the same function of the whole. Its
     gradient with respect to a parameter is the sum over processes of what their tensors contribute, and training
     averages: so each contribution counts as often as there are processes. The backward pass communicates nothing.
+
+    Args:
+        tensor: This process's part; it has the same shape in all of them.
+        dim: The dimension, of size n here, along which they are joined to :func:`count` · n, in the order of ranks.
     """
     own = dist.get_rank() if count() > 1 else 0
     parts = list(gathered(tensor.detach(), dim).chunk(count(), dim))
