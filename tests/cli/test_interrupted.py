@@ -105,11 +105,15 @@ def test_an_epoch_without_validation_makes_no_step_more_after_its_last(tmp_path)
     assert_goes_on(tmp_path, ("--trainer.check_val_every_n_epoch", 2), at("on_train_epoch_end", 1), steps=4)
 
 
-def test_steps_are_limited_as_if_nothing_had_happened(tmp_path):
-    """To six, two of them in the second epoch; the signal comes in the first of these."""
-    limited = ("--trainer.max_epochs", -1, "--trainer.max_steps", 6)
-    ended = assert_goes_on(tmp_path, limited, at("on_before_optimizer_step", 5), steps=5)
-    assert checkpoint(ended)["global_step"] == 6
+@pytest.mark.parametrize(
+    ("limit", "call"),
+    [(6, 5), (6, 6), pytest.param(8, 8, marks=pytest.mark.slow), pytest.param(4, 4, marks=pytest.mark.slow)],
+)
+def test_steps_are_limited_as_if_nothing_had_happened(tmp_path, limit, call):
+    """Also if the signal comes in the last step, whose measurements are made again; within an epoch or at its end."""
+    limited = ("--trainer.max_epochs", -1, "--trainer.max_steps", limit)
+    ended = assert_goes_on(tmp_path, limited, at("on_before_optimizer_step", call), steps=call)
+    assert checkpoint(ended)["global_step"] == limit
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class Interruption(pl.Callback):
         self._after_steps: dict[str, Any] | None = None  # states when the epoch's steps were done; None: they are not
         self._validating = False  # after them
         self._only_measures = False  # in the resumed epoch, whose steps and validation are complete
+        self._max_steps: int | None = None  # reached in the resumed epoch, which Lightning then would not enter
         self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -42,6 +43,12 @@ class Interruption(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._max_steps is not None:
+            self._limit_again(trainer)
+            for counts in (progress := trainer.fit_loop.epoch_loop.batch_progress).total, progress.current:
+                counts.ready -= 1  # this batch is none of the epoch's, nor of what is logged at its end
+            trainer._logger_connector.on_batch_end()
+            raise StopIteration  # which ends the epoch's steps
         self._after_steps = None
         number = signals.asked()
         if trainer.world_size > 1:  # nothing is on its way to the device: Lightning has just waited for it, likewise
@@ -62,6 +69,7 @@ class Interruption(pl.Callback):
             self._keep(trainer, validating=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._limit_again(trainer)
         self._keep(trainer, validating=False)
         if self._only_measures:  # the next epoch is no restarted one
             self._only_measures = trainer.fit_loop.epoch_loop.restarting = False
@@ -109,4 +117,12 @@ class Interruption(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._sums = checkpoint.get("epoch_sums", {})
-        self._only_measures = checkpoint.get(MEASURES_AGAIN, False) and not checkpoint.get("validates_again", True)
+        again = checkpoint.get(MEASURES_AGAIN, False)
+        self._only_measures = again and not checkpoint.get("validates_again", True)
+        if again and trainer.max_steps == checkpoint["global_step"]:
+            self._max_steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps += 1
+
+    def _limit_again(self, trainer: pl.Trainer) -> None:
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
