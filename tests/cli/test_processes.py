@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import torch
 
 from tests import ROOT
 from tests.cli.test_train import CONFIG, checkpoint, rows
+from thermoebm.callbacks.first_process import log_of_first
+from thermoebm.runtime import signals
+from thermoebm.runtime.progress import bar, measuring
 
 TINY = (*CONFIG, "--trainer.accelerator", "cpu", "--model.compile", "off", "--trainer.limit_train_batches", "3")
 TINY += ("--trainer.limit_val_batches", "0", "--trainer.callbacks", "null", "--model.average_decay", "0.9")
@@ -75,6 +80,77 @@ def at_the_second(step, number):
     return ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.AtTheSecond", "init_args": init}])]
 
 
+class Long(pl.Callback):
+    """Work of a minute at one place of the first epoch, in which the second process has a signal.
+
+    Args:
+        place: "validation", in which both take long; "measuring", by the first, for which the second waits;
+            "compilation" of the first step, by both.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def _work(self, folder: Path) -> float:
+        (folder / "begun").touch()
+        with bar(600, "long work", "part") as parts:
+            for _ in range(600):
+                time.sleep(0.1)
+                parts.update()
+        (folder / "done").touch()
+        return 1.0
+
+    def _due(self, trainer: pl.Trainer, place: str) -> bool:
+        due = place == self.place and not trainer.fit_loop.epoch_loop.val_loop.restarting and trainer.current_epoch == 0
+        if due and trainer.global_rank == 1:
+            threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return due
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if self._due(trainer, "compilation"):
+            with signals.interruptible():
+                time.sleep(60)
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if self._due(trainer, "validation"):
+            folder = Path(str(trainer.log_dir))  # which all processes ask for together
+            with measuring():
+                self._work(folder)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._due(trainer, "measuring"):
+            folder = Path(str(trainer.log_dir))
+            log_of_first(trainer, pl_module, "long", lambda: {"work": self._work(folder)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["validation", "measuring", "compilation"])
+def test_a_signal_to_one_of_two_processes_ends_both_at_once(tmp_path, place):
+    """Wherever they are; the run then goes on bit by bit."""
+    validates = (*TWO, "--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1")
+    long = json.dumps([{"class_path": f"{__name__}.Long", "init_args": {"place": place}}])
+    told = train(tmp_path / "ended", 2, *validates, "--trainer.callbacks", long, status=128 + signal.SIGTERM)
+    ended = tmp_path / "ended" / "digits" / "0"
+    assert not (ended / "done").exists()
+    if place == "compilation":
+        assert told.count("Ended by SIGTERM in epoch 1; no step was completed") == 1
+        return
+    assert told.count("Ended by SIGTERM in epoch 1; go on with") == 1
+    assert (ended / "begun").exists()
+    train(tmp_path / "ended", 2, *validates, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
+    train(tmp_path / "whole", 2, *validates)
+    assert_same_weights(tmp_path / "whole" / "digits" / "0", ended)
+    tables = [[row["val/short_run_nll"] for row in rows(run)] for run in (ended, tmp_path / "whole" / "digits" / "0")]
+    assert tables[0] == tables[1]
+
+
+def assert_same_weights(undisturbed, resumed):
+    undisturbed, resumed = checkpoint(undisturbed), checkpoint(resumed)
+    assert undisturbed["global_step"] == resumed["global_step"] == 6
+    for name, value in undisturbed["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_is_one_to_both(tmp_path):
     """SIGUSR1 saves the second of six steps; SIGTERM ends with the fifth, and then all is as it was undisturbed."""
@@ -87,7 +163,4 @@ def test_a_signal_to_one_of_two_processes_is_one_to_both(tmp_path):
     ended = tmp_path / "ended" / last
     assert torch.load(ended, weights_only=True)["global_step"] == 5
     train(tmp_path / "ended", 2, *TWO, "--ckpt_path", ended)
-    undisturbed, resumed = (checkpoint(tmp_path / name / "digits" / "0") for name in ("whole", "ended"))
-    assert undisturbed["global_step"] == resumed["global_step"] == 6
-    for name, value in undisturbed["state_dict"].items():
-        assert torch.equal(resumed["state_dict"][name], value), name
+    assert_same_weights(tmp_path / "whole" / "digits" / "0", tmp_path / "ended" / "digits" / "0")

@@ -2,6 +2,9 @@
 
 import socket
 import time
+from collections.abc import Sized
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ def group(monkeypatch):
     beats: list[Heartbeat] = []
     losses: dict[int, tuple[int, float]] = {}
 
-    def make(size: int) -> tuple[list[Heartbeat], dict[int, tuple[int, float]]]:
+    def make(size: int, **news: Any) -> tuple[list[Heartbeat], dict[int, tuple[int, float]]]:
         said: list[tuple[int, str]] = []
 
         def agree(value: tuple[int, str]) -> tuple[int, str]:
@@ -30,7 +33,7 @@ def group(monkeypatch):
             def lost(other: int, rank: int = rank) -> None:
                 losses[rank] = other, time.monotonic()
 
-            beats.append(Heartbeat(rank, agree, lost))
+            beats.append(Heartbeat(rank, agree, lost, **{name: partial(f, rank) for name, f in news.items()}))
         for beat in beats:
             beat.start()
         return beats, losses
@@ -42,9 +45,9 @@ def group(monkeypatch):
         beat.join(5)
 
 
-def wait(losses: dict, count: int, longest: float) -> None:
+def wait(news: Sized, count: int, longest: float) -> None:
     end = time.monotonic() + longest
-    while len(losses) < count and time.monotonic() < end:
+    while len(news) < count and time.monotonic() < end:
         time.sleep(0.02)
 
 
@@ -67,19 +70,39 @@ def test_all_others_notice_a_loss_at_once(group, gone):
     assert all(0.8 < when - began < 5 for _, when in losses.values())
 
 
+def test_a_signal_to_one_is_told_to_the_first_and_its_end_to_all_others(group):
+    received, ended = [], []
+    asked = {2: 0}  # the third process has no signal yet
+    beats, losses = group(
+        3,
+        asked=lambda rank: asked.get(rank, 0),
+        ask=lambda rank, number: received.append((rank, number)),
+        ended=lambda rank: ended.append(rank),
+    )
+    time.sleep(0.5)
+    assert received == ended == []
+    asked[2] = 15
+    wait(received, 1, 10)
+    assert set(received) == {(0, 15)}
+    beats[0].end()
+    wait(ended, 6, 10)
+    assert sorted(set(ended)) == [1, 2]
+    assert not losses
+
+
 def test_datagrams_of_strangers_do_not_count(group):
     """They neither announce a loss nor stand for a process that is lost."""
     (first, second), losses = group(2)
     time.sleep(0.3)
     address = "127.0.0.1", first._socket.getsockname()[1]
     with socket.socket(type=socket.SOCK_DGRAM) as stranger:
-        stranger.sendto(b"0123456789abcdef 1 1", address)
+        stranger.sendto(b"0123456789abcdef 1 lost 1", address)
         time.sleep(0.2)
         assert not losses
         second.stop()
         end = time.monotonic() + 10
         while not losses and time.monotonic() < end:
-            stranger.sendto(b"0123456789abcdef 1 ", address)
+            stranger.sendto(b"0123456789abcdef 1 beats 0", address)
             stranger.sendto(b"nonsense", address)
             time.sleep(0.02)
     assert losses[0][0] == 1

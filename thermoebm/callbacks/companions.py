@@ -1,10 +1,11 @@
 """What happens to a training on several processes when one of them is lost."""
 
+import os
 from typing import Any
 
 import lightning.pytorch as pl
 
-from thermoebm.runtime import heartbeat
+from thermoebm.runtime import heartbeat, signals
 from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
 
@@ -12,8 +13,10 @@ from thermoebm.runtime.way_back import way_back
 class Companions(pl.Callback):
     """Ends every process of a training within 20 seconds after one of them was lost or has failed alone.
 
-    Each one tells it in a sentence. Checkpoints of completed epochs are whole at every instant. A training that goes on
-    with another number of processes says what that changes.
+    Each one tells it in a sentence. A signal to one of them is passed to the first one; when that one ends by it, so do
+    all others: this callback comes after :class:`thermoebm.callbacks.interruption.Interruption`, which saves.
+    Checkpoints of completed epochs are whole at every instant. A training that goes on with another number of processes
+    says what that changes.
     """
 
     _heartbeat: heartbeat.Heartbeat | None = None
@@ -32,7 +35,13 @@ class Companions(pl.Callback):
         def lost(other: int) -> None:
             heartbeat.end_process(lost_in(trainer, other))
 
-        self._heartbeat = heartbeat.Heartbeat(trainer.global_rank, trainer.strategy.broadcast, lost)
+        def ended() -> None:
+            # Whatever it waits for or computes: the first process has saved what there is, and has the signal's status.
+            os._exit(0)  # Lightning kills the first one, which may not have ended yet, if another has a status
+
+        self._heartbeat = heartbeat.Heartbeat(
+            trainer.global_rank, trainer.strategy.broadcast, lost, signals.heard, signals.receive, ended
+        )
         self._heartbeat.start()
 
     def on_save_checkpoint(
@@ -52,6 +61,11 @@ class Companions(pl.Callback):
             self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, signals.Ended) and self._heartbeat is not None:
+            if trainer.is_global_zero:
+                self._heartbeat.end()
+            else:  # all end before the same step: after the first one, which saves
+                self._heartbeat.join(heartbeat.LONGEST)
         self._stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from thermoebm.callbacks.flops import count_flops
 from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
 from thermoebm.modules import LatentEBM
+from thermoebm.runtime import processes
 from thermoebm.runtime.cost import matrix_rate, peak_memory
 from thermoebm.runtime.units import scaled, short
 
@@ -92,7 +93,7 @@ class Cost(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
         self._processes = trainer.world_size
-        self._mean = lambda values: trainer.strategy.reduce(values.to(pl_module.device), reduce_op="mean")
+        self._mean = lambda values: processes.mean(values.to(pl_module.device))
         with trainer.precision_plugin.train_step_context():
             self._matrix_rate = matrix_rate(pl_module.device)
         self._phases = Phases(trainer.profiler, pl_module.device)  # type: ignore[attr-defined]

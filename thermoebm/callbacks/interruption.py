@@ -1,6 +1,7 @@
 """Training that a signal ends or saves: the checkpoint of its last completed step, and how it goes on from there."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,7 +11,11 @@ from thermoebm.callbacks import epoch_sums
 from thermoebm.callbacks.last_step import at_last_step, training_weights
 from thermoebm.callbacks.run_directory import LastCheckpoint
 from thermoebm.runs.checkpoints import MEASURES_AGAIN
-from thermoebm.runtime import signals
+from thermoebm.runtime import processes, signals
+
+
+def _alone() -> AbstractContextManager[None]:
+    return processes.alone() if signals.ends_alone() else nullcontext()
 
 
 class Interruption(pl.Callback):
@@ -21,7 +26,10 @@ class Interruption(pl.Callback):
     sums so far, of logged means and of the callbacks, are in it too.
 
     It comes before all other callbacks, and does nothing if no program listens (:mod:`thermoebm.runtime.signals`).
-    With several processes all end, or save, before the same step, as soon as one of them was asked to.
+    With several processes all save before the same step, as soon as one of them was asked to. There they end too, while
+    steps are summed up that only all together know. In validation, in measuring and in the first step of a process the
+    first one knows all that is to be saved, ends as a single one would, and ends the others
+    (:class:`thermoebm.callbacks.companions.Companions`).
     """
 
     def __init__(self) -> None:
@@ -30,11 +38,14 @@ class Interruption(pl.Callback):
         self._validating = False  # after them
         self._only_measures = False  # in the resumed epoch, whose steps and validation are complete
         self._max_steps: int | None = None  # reached in the resumed epoch, which Lightning then would not enter
+        self._first_step = True  # of this process; nothing has been summed in it
         self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.listen()  # Lightning's handler of SIGTERM has just taken its place
         self._after_steps = None
+        self._first_step = True
+        signals.may_end_alone(trainer.is_global_zero)
         if self._only_measures:  # Lightning would wait for a validation that is not due, and train a step meanwhile
             trainer.fit_loop.epoch_loop.val_loop._has_run = True
         # Of loaders that were made before the checkpoint was read, as RunDirectory has them made.
@@ -54,6 +65,7 @@ class Interruption(pl.Callback):
         if trainer.world_size > 1:  # nothing is on its way to the device: Lightning has just waited for it, likewise
             mine = torch.tensor(float(number), device=pl_module.device)
             number = int(trainer.strategy.reduce(mine, reduce_op="max"))
+            signals.may_end_alone(trainer.is_global_zero and self._first_step)
         if number == 1:
             self._save(trainer, pl_module)
             signals.saved()
@@ -63,6 +75,9 @@ class Interruption(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._sums = epoch_sums.added(trainer, self._sums)
+        if trainer.world_size > 1:
+            signals.may_end_alone(False)
+        self._first_step = False
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -81,6 +96,7 @@ class Interruption(pl.Callback):
         if self._after_steps is None:
             self._after_steps = {"callbacks": self._states(trainer), "epoch_sums": self._epoch_sums(trainer)}
             self._validating = validating
+            signals.may_end_alone(trainer.is_global_zero)
 
     def _states(self, trainer: pl.Trainer) -> dict[str, Any]:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
@@ -101,7 +117,7 @@ class Interruption(pl.Callback):
         self._saving = True
         for keeper in trainer.checkpoint_callbacks:
             if isinstance(keeper, LastCheckpoint):
-                with training_weights(module), at_last_step(trainer, validating):
+                with training_weights(module), at_last_step(trainer, validating), _alone():
                     keeper.save_now(trainer)
         self._saving = False
 

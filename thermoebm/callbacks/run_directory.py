@@ -118,9 +118,13 @@ class LastCheckpoint(NamedWhenWhole, ModelCheckpoint):
         return {}
 
     def save_now(self, trainer: pl.Trainer) -> None:
-        """Saves last.ckpt within an epoch, or names the one of the epoch that has just been completed."""
+        """Saves last.ckpt within an epoch, or names the one of the epoch that has just been completed.
+
+        The first process does not wait for the others, which may be anywhere, as Lightning would have it.
+        """
         if self._saved is None:
-            self._save_checkpoint(trainer, f"{self.dirpath}/last.ckpt")
+            path = self.later(Path(f"{self.dirpath}/last.ckpt"))
+            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(), path)
         self._name(trainer)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:

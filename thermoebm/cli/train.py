@@ -139,7 +139,7 @@ class CLI(LightningCLI):
             runaway = self._get(self.config_init, "runaway")
             broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
             alarms = [*broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
-            callbacks[:0] = [self.run_directory, Companions(), Interruption(), *alarms]
+            callbacks[:0] = [self.run_directory, Interruption(), Companions(), *alarms]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
             if trainer_config["enable_checkpointing"] is not False:

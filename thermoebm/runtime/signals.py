@@ -9,6 +9,7 @@ step; work that takes long and has none, such as compilation, is :func:`interrup
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -42,6 +43,8 @@ class _State:
         self.saving = False
         self.deferred = False  # by a training
         self.agreed = False  # only the processes together end: check() does nothing
+        self.heard: socket.socket | None = None  # has a byte for each signal, also while no Python code can run
+        self.received = b""  # of it
 
 
 _state = _State()
@@ -85,14 +88,61 @@ def deferred(together: bool = False) -> Iterator[None]:
 
     Args:
         together: Several processes train, and end at the same step: they compare what each was :func:`asked`, and
-            call :func:`end`; neither of these two ends one alone.
+            call :func:`end`; neither of these two ends one alone, unless it :func:`may_end_alone`.
     """
     before = _state.deferred, _state.agreed
     _state.deferred, _state.agreed = True, together
     try:
-        yield
+        with _hearing() if together and _state.listening else contextlib.nullcontext():
+            yield
     finally:
         _state.deferred, _state.agreed = before
+
+
+@contextlib.contextmanager
+def _hearing() -> Iterator[None]:
+    _state.heard, writes = socket.socketpair()
+    for end in (_state.heard, writes):
+        end.setblocking(False)
+    before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        reads, _state.heard = _state.heard, None
+        reads.close()
+        writes.close()
+
+
+def heard() -> int:
+    """The signal that this process is to end by; 0: none. Any thread may ask.
+
+    The main thread may be waiting for another process, and not have noticed it yet.
+    """
+    if _state.ending is not None:
+        return int(_state.ending)
+    with contextlib.suppress(OSError):  # nothing, or no training any more
+        _state.received += _state.heard.recv(4096) if _state.heard is not None else b""
+    return next((number for number in _state.received if number in _ENDING), 0)
+
+
+def receive(number: int) -> None:
+    """Gives this process a signal that another one of its training has had, unless it has it already."""
+    if not heard():
+        os.kill(os.getpid(), number)
+
+
+def may_end_alone(yes: bool) -> None:
+    """Whether this process of several may end wherever :func:`check` is, as one without others does.
+
+    It tells the others, which then end wherever they are.
+    """
+    _state.agreed = not yes
+
+
+def ends_alone() -> bool:
+    """Whether it may; true without others."""
+    return not _state.agreed
 
 
 @contextlib.contextmanager
