@@ -20,7 +20,7 @@ from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
-from thermoebm.modules import LatentEBM, generation
+from thermoebm.modules import ImageModel, LatentEBM, generation
 from thermoebm.modules.annealed import BATCH, LEVELS_PER_UNIT, dequantised
 from thermoebm.modules.diagnosis import Diagnosis, diagnose
 from thermoebm.runs import checkpoints
@@ -74,7 +74,7 @@ class Settings:
         return randomness.stream(self.device, self.seed, f"evaluate {name}", *counters)
 
 
-def gradient_variance(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, float]:
+def gradient_variance(model: ImageModel, data: ImageDataModule, settings: Settings) -> dict[str, float]:
     """The gradient variances of held-out batches, under the names that training logs.
 
     See :class:`thermoebm.callbacks.GradientVariance`; ``across_parameters`` is averaged over the draws that
@@ -122,7 +122,7 @@ def check(settings: Settings) -> None:
         features.extractor(settings.extractor)
 
 
-def load(path: Path, settings: Settings) -> tuple[LatentEBM, ImageDataModule]:
+def load(path: Path, settings: Settings) -> tuple[ImageModel, ImageDataModule]:
     """The model of a checkpoint and its data set; needs only the checkpoint and the data.
 
     Raises:
@@ -148,7 +148,7 @@ def choice(path: Path) -> list[str]:
     ]
 
 
-def samples(model: LatentEBM, settings: Settings) -> Tensor:
+def samples(model: ImageModel, settings: Settings) -> Tensor:
     """Generated images (num_samples, C, H, W); for a given seed they do not depend on what else is measured."""
     return generation.draw(model, settings.num_samples, lambda i: settings.stream("samples", i), "samples")
 
@@ -195,7 +195,7 @@ class HeldOut(NamedTuple):
     remarks: list[str]
 
 
-def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> HeldOut:
+def held_out(model: ImageModel, data: ImageDataModule, settings: Settings) -> HeldOut:
     """Reconstruction error of held-out images, and log-evidence of the same images, uniformly dequantised.
 
     ``evidence`` is annealed, with its errors (see :mod:`thermoebm.applications.evidence`). ``short_run_evidence``
@@ -207,7 +207,7 @@ def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Hel
         "evidence_images": len(levels),
         "held_out_images": len(data.held_out_images),
     }
-    if settings.evidence == "none":
+    if settings.evidence == "none" or not isinstance(model, LatentEBM):
         return HeldOut(scalars, None, [])
     batches = list(dequantised(levels, model.device, settings.stream))
     logs = []
@@ -234,7 +234,7 @@ def held_out(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Hel
 
 
 @torch.no_grad()
-def _reconstruction_error(model: LatentEBM, levels: Tensor, settings: Settings) -> float:
+def _reconstruction_error(model: ImageModel, levels: Tensor, settings: Settings) -> float:
     """Mean square per pixel."""
     squared = 0.0
     for i, batch in enumerate(levels.split(BATCH)):
@@ -244,13 +244,19 @@ def _reconstruction_error(model: LatentEBM, levels: Tensor, settings: Settings) 
     return squared / levels.numel()
 
 
-def chain_quality(model: LatentEBM, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:
-    """Short chains against long corrected ones, of eight held-out images, by density."""
+def chain_quality(model: ImageModel, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:
+    """Short chains against long corrected ones, of eight held-out images, by density.
+
+    Raises:
+        ValueError: If the model has no chains.
+    """
+    if not isinstance(model, LatentEBM):
+        raise ValueError(f"--chains compares the chains of a LatentEBM, and {type(model).__name__} has none.")
     x = data.held_out_images[:8].to(model.device).float() / LEVELS_PER_UNIT - 1
     return diagnose(model, x, lambda i: settings.stream("chain diagnostics", i), title="chain diagnostics")
 
 
-def reconstructions(model: LatentEBM, data: ImageDataModule, settings: Settings) -> Tensor:
+def reconstructions(model: ImageModel, data: ImageDataModule, settings: Settings) -> Tensor:
     """A picture (3, H', W') of up to 40 held-out images, and below each row of them its reconstructions."""
     x = data.held_out_images[:40].to(model.device).float() / LEVELS_PER_UNIT - 1
     return reconstruction_grid(x, model.reconstruct(x, settings.stream("reconstruction grid")), columns=10)

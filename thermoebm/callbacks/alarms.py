@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermoebm.callbacks.rollback import rolled_back
-from thermoebm.modules import LatentEBM, not_finite
-from thermoebm.objectives import Objective
+from thermoebm.modules import ImageModel, not_finite
 from thermoebm.runtime.way_back import way_back
 
 
@@ -51,7 +50,7 @@ class ZeroGradientAlarm(pl.Callback):
         if not seen or rolled_back(trainer):  # resumed at the end of an epoch, or its gradients are undone
             return
         objective = getattr(pl_module, "objective", None)
-        intended = objective.without_gradient() if isinstance(objective, Objective) else ()
+        intended = pl_module.without_gradient() if isinstance(pl_module, ImageModel) else ()
         for name, _ in _trainable_networks(pl_module):
             learns = name in seen and seen[name].item() != 0
             if not learns and name not in self._told and name not in intended:
@@ -86,7 +85,7 @@ class NotFiniteAlarm(pl.Callback):
 
 def _saturation(trainer: pl.Trainer, model: pl.LightningModule) -> str | None:
     """What to do if hardly a pixel of the model's images has a gradient; None: it is not that."""
-    if not isinstance(model, LatentEBM):
+    if not isinstance(model, ImageModel):
         return None
     with trainer.precision_plugin.forward_context():  # a lower precision rounds to ±1 earlier
         images = model.generate(16, model.stream("zero gradient alarm"))

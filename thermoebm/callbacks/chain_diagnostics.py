@@ -8,13 +8,14 @@ from torch import Tensor
 
 from thermoebm.callbacks.chain_figure import chain_figure
 from thermoebm.callbacks.grids import held_out
+from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.modules.diagnosis import LEAST_STEPS, Diagnosis, diagnose
 from thermoebm.runtime.progress import measuring
 
 
-class ChainDiagnostics(PictureCallback):
+class ChainDiagnostics(OfLatentEBM, PictureCallback):
     """Compares the short chains of training with long corrected ones on held-out images, in a figure and in scalars.
 
     DENSITY is ``prior`` or ``posterior`` (at t = 1). The quantities are those of
@@ -74,7 +75,8 @@ class ChainDiagnostics(PictureCallback):
         pl_module.log_dict({k: v for k, v in scalars.items() if math.isfinite(v)}, sync_dist=True)
         self._tell(sorted(k for k, v in scalars.items() if not math.isfinite(v)), trainer.current_epoch)
 
-    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
+        assert isinstance(model, LatentEBM)
         return _picture(self._diagnose(trainer, model), trainer.current_epoch + 1)
 
     def _diagnose(self, trainer: pl.Trainer, model: LatentEBM) -> dict[str, Diagnosis]:

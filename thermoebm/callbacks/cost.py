@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thermoebm.callbacks.flops import count_flops
 from thermoebm.callbacks.phases import MEASURING, TRAINING, Phases
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.runtime import processes
 from thermoebm.runtime.cost import matrix_rate, peak_memory
 from thermoebm.runtime.units import scaled, short
@@ -60,7 +60,7 @@ class Cost(pl.Callback):
         cost/seconds_first_step     from the set-up of this fit to the end of its first step; in its first epoch only
         cost/seconds_per_step       training time of a step, averaged over the epoch without this first step
         cost/of_matrix_rate         the rate of these steps as a share of that of large matrix products on this machine
-        cost/recorded               share of the epoch's chains that were replayed as CUDA graphs
+        cost/recorded               share of the epoch's chains that were replayed as CUDA graphs; of latent EBMs
         cost/peak_memory            bytes so far, of the largest process: :func:`thermoebm.runtime.cost.peak_memory`
 
     The first step compiles the Langevin steps: it belongs to ``cost/seconds`` and ``cost/seconds/sampling``.
@@ -102,12 +102,12 @@ class Cost(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Tensor, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         step, processes = trainer.global_step, trainer.world_size
         context = trainer.precision_plugin.train_step_context
 
         def flops(step: int) -> int:
-            kind = pl_module.objective.whole_ladder(step)
+            kind = pl_module.measures_in(step)
             if kind not in self._flops:
                 self._flops[kind] = count_flops(pl_module, batch, step, context)
                 trainer.strategy.barrier()  # else the others would wait in the gradients' all-reduce, which is training
@@ -150,8 +150,9 @@ class Cost(pl.Callback):
             "seconds_measuring": epoch.seconds[MEASURING],
             "seconds_per_step": later.training / later.steps,
             "of_matrix_rate": rate / (self._processes * self._matrix_rate),
-            "recorded": self._recorded(pl_module),
         }
+        if isinstance(pl_module, LatentEBM):
+            scalars["recorded"] = self._recorded(pl_module)
         pl_module.log_dict({f"cost/{name}": value for name, value in scalars.items()}, sync_dist=True)
         self._memory = peak_memory(pl_module.device)
         pl_module.log("cost/peak_memory", self._memory, sync_dist=True, reduce_fx="max")
@@ -192,8 +193,7 @@ class Cost(pl.Callback):
         mean = self._mean(torch.tensor(list(seconds.values())))
         return dict(zip(seconds, mean.tolist(), strict=True))
 
-    def _recorded(self, module: pl.LightningModule) -> float:
-        assert isinstance(module, LatentEBM)
+    def _recorded(self, module: LatentEBM) -> float:
         before, recorder = self._chains, module.chains.recorder
         self._chains = recorder.calls, recorder.replays
         return (recorder.replays - before[1]) / max(recorder.calls - before[0], 1)

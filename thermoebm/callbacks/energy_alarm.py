@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from thermoebm.callbacks.rollback import Snapshot
-from thermoebm.modules import LatentEBM, not_finite
+from thermoebm.modules import ImageModel, LatentEBM, not_finite
 from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
 from thermoebm.samplers import ULA, corrected_acceptance
@@ -137,8 +137,9 @@ class EnergyAlarm(pl.Callback):
             faults.append(f"|z|²/(d σ0²) of the prior chains is {square:.3g} (limits {1 / limit:.3g} and {limit:g})")
         return " and ".join(faults) or None
 
-    def measure(self, trainer: pl.Trainer, model: LatentEBM) -> Vitals:
+    def measure(self, trainer: pl.Trainer, model: ImageModel) -> Vitals:
         """Draws the chains; all processes take part, each with its own."""
+        assert isinstance(model, LatentEBM)
         rng = model.stream("energy alarm")
         count = self.count or model.chains.training_batch or 75
         with torch.no_grad():
@@ -153,6 +154,19 @@ class EnergyAlarm(pl.Callback):
         broken = tilt.new_tensor(float(bool(not_finite(model))))
         mine = torch.stack([tilt, error, mean_square, broken, acceptance])
         return Vitals(*trainer.strategy.reduce(mine, reduce_op="mean").tolist())
+
+    def scalars(self, vitals: Vitals) -> dict[str, float]:
+        """What is logged of them."""
+        return {
+            "prior/energy_tilt": vitals.tilt,
+            "prior/mean_square": vitals.mean_square,
+            "prior/corrected_acceptance": vitals.acceptance,
+            "prior/rollbacks": float(self.rollbacks),
+        }
+
+    def remedy(self, model: ImageModel) -> str:
+        """What a training that is started again should have."""
+        return _REMEDY if isinstance(model, LatentEBM) and isinstance(model.prior_sampler, ULA) else _LEARN_SLOWER
 
     # What is done
 
@@ -173,12 +187,12 @@ class EnergyAlarm(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Goes back from a step that was not finite, where the model's ``on_not_finite`` says so."""
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         if fault := pl_module.refusals.take():
-            self._act(trainer, pl_module, fault, ("energy", "generator"))
+            self._act(trainer, pl_module, fault, tuple(pl_module.networks()))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         vitals = self.measure(trainer, pl_module)
         fault = self.fault(vitals)
         if fault is None:
@@ -193,13 +207,7 @@ class EnergyAlarm(pl.Callback):
                     self._snapshot = Snapshot(trainer, pl_module)
         else:
             self._act(trainer, pl_module, f"The energy ran away in epoch {trainer.current_epoch}: {fault}")
-        scalars = {
-            "prior/energy_tilt": vitals.tilt,
-            "prior/mean_square": vitals.mean_square,
-            "prior/corrected_acceptance": vitals.acceptance,
-            "prior/rollbacks": float(self.rollbacks),
-        }
-        pl_module.log_dict(scalars, sync_dist=True)
+        pl_module.log_dict(self.scalars(vitals), sync_dist=True)
 
     def _tell_of_steps(self, trainer: pl.Trainer, acceptance: float) -> None:
         if not self._told_of_steps:
@@ -210,8 +218,8 @@ class EnergyAlarm(pl.Callback):
                 f"{self.least_acceptance:g}). Energies run away some time after that; start again {_REMEDY}"
             )
 
-    def _act(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...] = ("energy",)) -> None:
-        remedy = _REMEDY if isinstance(model.prior_sampler, ULA) else _LEARN_SLOWER
+    def _act(self, trainer: pl.Trainer, model: ImageModel, told: str, slowed: tuple[str, ...] = ("energy",)) -> None:
+        remedy = self.remedy(model)
         if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
             self._roll_back(trainer, model, told, slowed)
         elif self.on_runaway != "warn":
@@ -225,7 +233,7 @@ class EnergyAlarm(pl.Callback):
             self._told = True
             rank_zero_warn(f"{told}; training goes on. Start again {remedy}")
 
-    def _roll_back(self, trainer: pl.Trainer, model: LatentEBM, told: str, slowed: tuple[str, ...]) -> None:
+    def _roll_back(self, trainer: pl.Trainer, model: ImageModel, told: str, slowed: tuple[str, ...]) -> None:
         assert self._snapshot is not None
         self._snapshot.restore(trainer, model)
         scheduler: Any = model.lr_schedulers()

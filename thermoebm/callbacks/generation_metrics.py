@@ -17,7 +17,7 @@ from thermoebm.metrics.extrapolation import Protocol, fit_sizes
 from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.kernels import KernelName, kernel
 from thermoebm.metrics.summary import summarise
-from thermoebm.modules import LatentEBM, generation
+from thermoebm.modules import ImageModel, generation
 from thermoebm.runtime import randomness
 
 
@@ -100,10 +100,10 @@ class GenerationMetrics(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not is_due(trainer, self.every_n_epochs):
             return
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         log_of_first(trainer, pl_module, "fidelity", lambda: self._measure(pl_module))
 
-    def _measure(self, model: LatentEBM) -> dict[str, float]:
+    def _measure(self, model: ImageModel) -> dict[str, float]:
         extractor = self._extractor
         assert extractor is not None
         with model.averaged_weights():

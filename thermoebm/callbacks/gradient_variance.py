@@ -16,7 +16,7 @@ from thermoebm.callbacks.pictures import PictureCallback, figure_image, tensorbo
 from thermoebm.callbacks.splits import SplitName
 from thermoebm.gradients.draws import measure, trainable
 from thermoebm.gradients.statistics import Decomposition, Design, RunningNoiseScale, networks
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.runtime.progress import measuring
 
 
@@ -126,7 +126,7 @@ class GradientVariance(PictureCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._across is None:  # a resumed run repeats the end of its finished epoch
             return
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         scalars = self._across.scalars() | self._noise_scales(pl_module)
         self._restart()  # also frees the gradient that the noise scale keeps
         for split in self.splits if self.due(trainer) else ():
@@ -135,7 +135,7 @@ class GradientVariance(PictureCallback):
             scalars |= {_of(split, name): value for name, value in measured.items()}
         pl_module.log_dict(scalars, sync_dist=True)
 
-    def _measure(self, trainer: pl.Trainer, model: LatentEBM, split: SplitName) -> dict[str, float]:
+    def _measure(self, trainer: pl.Trainer, model: ImageModel, split: SplitName) -> dict[str, float]:
         """Draws from a split and writes its picture, table and histograms; returns the numbers, named as for train."""
         across = AcrossParameters(list(trainable(model)))
         name = "gradient variance" if split == "train" else f"gradient variance {split}"
@@ -162,7 +162,7 @@ class GradientVariance(PictureCallback):
             self._add_histograms(trainer, state, split)
         return across.scalars() | report_scalars(report, state.names)
 
-    def _noise_scales(self, model: LatentEBM) -> dict[str, float]:
+    def _noise_scales(self, model: ImageModel) -> dict[str, float]:
         members = networks(list(trainable(model)))
         return {
             f"gradient_variance/running_noise_scale/{name}": self._noise_scale.value(positions, self._batch_size)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from thermoebm.callbacks.pictures import PictureCallback, beside_rows, image_grid
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 
 
 class SampleGrid(PictureCallback):
@@ -25,7 +25,7 @@ class SampleGrid(PictureCallback):
         self.columns = columns
         self._check_positive("count", "columns")
 
-    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
         with model.averaged_weights():
             images = model.generate(self.count, model.stream("sample grid"))
         return image_grid(images, self.columns)
@@ -48,7 +48,7 @@ class ReconstructionGrid(PictureCallback):
         self.columns = columns
         self._check_positive("count", "columns")
 
-    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
         x = held_out(trainer, model, self.count)
         with model.averaged_weights():
             reconstructions = model.reconstruct(x, model.stream("reconstruction grid"))
@@ -67,7 +67,7 @@ def _full_row(images: Tensor, columns: int) -> Tensor:
     return torch.cat([images, images.new_ones(columns - len(images), *images.shape[1:])])
 
 
-def held_out(trainer: pl.Trainer, model: LatentEBM, count: int) -> Tensor:
+def held_out(trainer: pl.Trainer, model: ImageModel, count: int) -> Tensor:
     """The first held-out images (at most ``count`` of them), on the model's device.
 
     Raises:

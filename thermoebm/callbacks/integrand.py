@@ -6,12 +6,13 @@ from torch import Tensor
 
 from thermoebm import evidence
 from thermoebm.callbacks.grids import held_out
+from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.objectives import ThermodynamicIntegration
 
 
-class IntegrandPlot(PictureCallback):
+class IntegrandPlot(OfLatentEBM, PictureCallback):
     """E_t[log p_β(x|z)] against t on held-out images, with the trapezium's bins.
 
     The temperatures are those of the objective's schedule if it has one, else of the model's evidence schedule.
@@ -28,7 +29,8 @@ class IntegrandPlot(PictureCallback):
         self.count = count
         self._check_positive("count")
 
-    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
+        assert isinstance(model, LatentEBM)
         objective = model.objective
         schedule = objective.schedule if isinstance(objective, ThermodynamicIntegration) else model.evidence_schedule
         x = held_out(trainer, model, self.count)

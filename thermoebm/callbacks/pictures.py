@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.runs.logged import OVERVIEW
 from thermoebm.runtime.patience import patiently
 from thermoebm.runtime.progress import bar, measuring
@@ -49,13 +49,13 @@ class PictureCallback(pl.Callback):
                 raise ValueError(f"{type(self).__name__}: {field} is {getattr(self, field)}; it must be at least 1.")
 
     @abstractmethod
-    def picture(self, trainer: pl.Trainer, model: LatentEBM) -> Tensor:
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
         """The picture as RGB (3, H, W) in [0, 1]."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.due(trainer) or (path := self.path(trainer)) is None:
             return
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, ImageModel)
         with measuring(), bar(1, f"picture of {self.name}", "picture"):
             self.publish(trainer, path, self.picture(trainer, pl_module).cpu())
 

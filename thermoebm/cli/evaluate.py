@@ -144,9 +144,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     chosen = evaluation.choice(path)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with threads(
-        choose_threads(100 * model.chains.generator_flops) if settings.device == "cpu" else torch.get_num_threads()
-    ):
+    with threads(choose_threads(100 * model.image_flops()) if settings.device == "cpu" else torch.get_num_threads()):
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
         save_image(evaluation.reconstructions(model, data, settings), folder / "reconstructions.png")

@@ -15,6 +15,7 @@ from thermoebm.applications.evidence import Annealing, Evidence, annealed_eviden
 from thermoebm.applications.evidence.figure import evidence_figure
 from thermoebm.cli.parser import Parser, add_download, positive
 from thermoebm.evidence import Weighed
+from thermoebm.modules import LatentEBM
 from thermoebm.modules.annealed import BATCH, dequantised, mean_and_error
 from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths
@@ -115,7 +116,9 @@ def _of(images: Weighed) -> dict[str, float]:
 
 def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing: Annealing, simulated: int) -> None:
     model, data = evaluation.load(path, settings)
-    flops = BATCH * model.chains.generator_flops
+    if not isinstance(model, LatentEBM):
+        raise ValueError(f"{path} is a {type(model).__name__}; its evidence is measured by evaluate.py.")
+    flops = BATCH * model.image_flops()
     with threads(choose_threads(flops) if settings.device == "cpu" else torch.get_num_threads()):
         levels = data.held_out_images[: settings.evidence_images]
         batches = list(dequantised(levels, model.device, settings.stream))

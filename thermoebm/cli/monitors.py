@@ -19,7 +19,7 @@ from thermoebm.callbacks import (
     PriorStability,
 )
 from thermoebm.callbacks.best_checkpoint import MONITOR
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.runs.logged import now
 from thermoebm.samplers import ULA
 
@@ -65,12 +65,12 @@ class _Wanted(NamedTuple):
     hint: str  # what to do if it is logged too late
 
 
-def check(trainer: Any, model: LatentEBM) -> None:
+def check(trainer: Any, model: ImageModel) -> None:
     """Raises a ValueError if a callback looks for what this run never logs; the message has the nearest name.
 
     A model, objective or callback from outside may log anything: there, :func:`missed` tells it once it is missed.
     """
-    parts = (model, model.objective, *trainer.callbacks)
+    parts = (model, getattr(model, "objective", model), *trainer.callbacks)
     if any(type(part).__module__.partition(".")[0] not in _OURS for part in parts):
         return
     logged, off = _logged(trainer, model)
@@ -115,12 +115,9 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
                     yield _Wanted(name, f"a name in {kind}'s filename", hint)
 
 
-def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
+def _logged(trainer: Any, model: ImageModel) -> tuple[list[str], dict[str, str]]:
     """The names that a run logs, and for what it could log, by how a name begins, what turns it on."""
-    ladder = _OF_LADDER if model.objective.whole_ladder(0) else ()
-    logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder, "chains/prior/lost", "chains/posterior/lost")]
-    if any(not isinstance(kernel, ULA) for kernel in (model.prior_sampler, model.posterior_sampler)):
-        logged.append("train/chains/")
+    logged = _by_model(model)
     off = {}
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     if not trainer.limit_val_batches:
@@ -140,6 +137,16 @@ def _logged(trainer: Any, model: LatentEBM) -> tuple[list[str], dict[str, str]]:
             remedy = f"{field}.splits is without {split}" if is_on else f"{field}.every_n_epochs is 0"
             off |= dict.fromkeys(set(names) - set(logged), remedy)
     return logged, off
+
+
+def _by_model(model: ImageModel) -> list[str]:
+    """The names that a training step logs."""
+    assert isinstance(model, LatentEBM)
+    ladder = _OF_LADDER if model.measures_in(0) else ()
+    logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder, "chains/prior/lost", "chains/posterior/lost")]
+    if any(not isinstance(kernel, ULA) for kernel in (model.prior_sampler, model.posterior_sampler)):
+        logged.append("train/chains/")
+    return logged
 
 
 def _nearest(name: str, logged: list[str]) -> str:

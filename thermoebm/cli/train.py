@@ -24,13 +24,14 @@ from thermoebm.callbacks import (
     ZeroGradientAlarm,
     lost_in,
 )
+from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
 from thermoebm.cli.config import ConfigParser, SaveConfig, short
 from thermoebm.cli.given import without_effect
 from thermoebm.cli.options import add_options
 from thermoebm.data import ImageDataModule
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.runs import checkpoints, directories
 from thermoebm.runs.finding import find_checkpoint
 from thermoebm.runs.patient_io import PatientIO
@@ -51,7 +52,7 @@ class CLI(LightningCLI):
         ConfigParser.given = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
         with signals.listening(), outliving_readers():
             super().__init__(
-                LatentEBM,
+                ImageModel,
                 ImageDataModule,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
@@ -98,7 +99,7 @@ class CLI(LightningCLI):
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             fail(reason(error))
         if threads == "auto":
-            threads = choose_threads(self.datamodule.batch_size * self.model.chains.generator_flops)
+            threads = choose_threads(self.datamodule.batch_size * self.model.image_flops())
         torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -138,7 +139,8 @@ class CLI(LightningCLI):
             # A runaway is judged before anything else is measured: they then see the state that checkpoints keep.
             runaway = self._get(self.config_init, "runaway")
             broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
-            alarms = [*broken, runaway, ZeroGradientAlarm(), PosteriorAlarm()]
+            alarms = [*broken, runaway, ZeroGradientAlarm()]
+            alarms += [PosteriorAlarm()] if isinstance(self.model, LatentEBM) else []
             callbacks[:0] = [self.run_directory, Interruption(), Companions(), *alarms]
             self.cost = Cost()
             callbacks += [self.cost, HParams(self.config_dump)]
@@ -152,8 +154,11 @@ class CLI(LightningCLI):
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, OfLatentEBM):
+                callback.check(self.model)
         for batch in self.datamodule.batch_sizes(trainer.world_size):
-            self.model.objective.check(batch, self.model.generator.latent_dim)
+            self.model.check_batch(batch)
         if self.subcommand == "fit":
             trainer.strategy.checkpoint_io = PatientIO(trainer.strategy.checkpoint_io)
             self.datamodule.check_shares(trainer.world_size)
@@ -169,16 +174,15 @@ class CLI(LightningCLI):
     # Subcommands
 
     def before_fit(self) -> None:
-        generator, energy = (sum(p.numel() for p in n.parameters()) for n in (self.model.generator, self.model.energy))
-        objective = self.model.objective
+        sizes = [f"{n} {sum(p.numel() for p in net.parameters()):,}" for n, net in self.model.networks().items()]
         notes = f" ({', '.join(self.model.notes())})" if self.model.notes() else ""
         say(
-            f"{type(objective).__name__}{notes} on {len(self.datamodule.train_images)} images; generator "
-            f"{generator:,} and energy {energy:,} parameters; {self.trainer.strategy.root_device}, "
+            f"{self.model.title()}{notes} on {len(self.datamodule.train_images)} images; {' and '.join(sizes)} "
+            f"parameters; {self.trainer.strategy.root_device}, "
             f"{self.trainer.precision}, {torch.get_num_threads()} thread(s)"
         )
 
-    def fit(self, model: LatentEBM, **kwargs: Any) -> None:
+    def fit(self, model: ImageModel, **kwargs: Any) -> None:
         """Trains; what the trainer refuses, a breakdown, or too little memory or disk, is reported in one sentence."""
         kept = "Checkpoints of completed epochs are kept."
         try:
@@ -229,7 +233,7 @@ class CLI(LightningCLI):
                 say(told)
             say(f"{path} has {directories.contents(path)}; {tensorboard_command(path.parent.parent)}")
 
-    def predict(self, model: LatentEBM, datamodule: ImageDataModule, **kwargs: Any) -> None:
+    def predict(self, model: ImageModel, datamodule: ImageDataModule, **kwargs: Any) -> None:
         """Draws samples and writes them as an array and a picture."""
         count = self._get(self.config_init, "num_samples")
         counters: Any = DataLoader(TensorDataset(torch.arange(count)), batch_size=100)

@@ -29,7 +29,7 @@ class Step(NamedTuple):
         temperatures: (T,) of its posterior chains; None: it had none.
         rates: Of its chains: :attr:`thermoebm.modules.chains.Chains.rates`.
         output: Of the objective.
-        norms: Of the gradients of energy and generator (2,); None: a gradient scaler took them.
+        norms: Of the networks' gradients, in their order; None: a gradient scaler took them.
     """
 
     step: int
@@ -105,20 +105,21 @@ class Refusals:
         """Takes notice of a model's step, and acts on the last one of which it is known whether it was made.
 
         Args:
-            model: The :class:`thermoebm.modules.LatentEBM`, after the step.
+            model: The :class:`thermoebm.modules.image_model.ImageModel`, after the step.
             images: The batch (B, C, H, W).
             output: Of the objective.
             adam: The optimiser after its step.
         """
-        chains: Chains = model.chains
-        self._count(chains, len(images))
+        chains: Chains | None = getattr(model, "chains", None)
+        rates, temperatures = ({}, None) if chains is None else (dict(chains.rates), chains.temperatures)
+        self._count(rates, temperatures, len(images))
         if adam.made is None:
             return
         refused = ~adam.made
         self._steps, self._refused = self._steps + 1, self._refused + refused
         output = output._replace(loss=output.loss.detach())
         counters = model.global_step - 1, model.current_epoch
-        step = Step(*counters, images, chains.temperatures, dict(chains.rates), output, adam.norms)
+        step = Step(*counters, images, temperatures, rates, output, adam.norms)
         previous, self._noted = self._noted, (step, *_copied(refused))
         if previous is not None:
             self._judge(model, *previous)
@@ -150,8 +151,8 @@ class Refusals:
         fault, self._fault = self._fault, None
         return fault
 
-    def _count(self, chains: Chains, images: int) -> None:
-        for which, lost in _lost(chains.rates, chains.temperatures, images).items():
+    def _count(self, rates: dict[str, Tensor], temperatures: Tensor | None, images: int) -> None:
+        for which, lost in _lost(rates, temperatures, images).items():
             known = self._lost.get((which, len(lost.broken)))
             if known is not None:
                 lost = _Lost(lost.temperatures, known.broken + lost.broken, known.total + lost.total)
@@ -213,7 +214,7 @@ def _found(model: Any, step: Step) -> Iterator[_Found]:
         yield scalar(2, name, value)
     yield scalar(3, "the loss", output.loss)
     if step.norms is not None:
-        for name, norm in zip(("energy", "generator"), step.norms.square(), strict=True):
+        for name, norm in zip(model.networks(), step.norms.square(), strict=True):
             yield scalar(4, f"the gradient of the {name}", norm)
 
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from thermoebm.modules.latent_ebm import LatentEBM
+from thermoebm.modules.image_model import ImageModel
 from thermoebm.runtime.progress import bar
 
 # Images in a batch. Another value changes the images of a given seed.
 BATCH = 250
 
 
-def draw(model: LatentEBM, count: int, stream: Callable[[int], torch.Generator], title: str | None = None) -> Tensor:
+def draw(model: ImageModel, count: int, stream: Callable[[int], torch.Generator], title: str | None = None) -> Tensor:
     """Generates images (count, C, H, W) in [-1, 1], apart from any pixel noise that the model adds.
 
     Args:

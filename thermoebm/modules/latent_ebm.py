@@ -5,7 +5,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from thermoebm import optim
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.chains import Chains
@@ -16,7 +15,7 @@ from thermoebm.modules.persistent import Batch, PersistentChains, apart
 from thermoebm.modules.sampling import ChainStart
 from thermoebm.networks import Energy, Generator
 from thermoebm.objectives import MaximumLikelihood, Objective, Output
-from thermoebm.optim import DecayedAdam, GuardedAdam
+from thermoebm.optim import DecayedAdam
 from thermoebm.runtime.numbers import positive
 from thermoebm.samplers import ULA, Kernel, check_differentiable
 from thermoebm.schedules import PowerLaw, Schedule
@@ -95,7 +94,6 @@ class LatentEBM(HeldOut):
                 f"LatentEBM: evidence_schedule is {evidence_schedule!r}, which training changes; give a fixed "
                 "one, such as a PowerLaw, so that epochs can be compared."
             )
-        self.automatic_optimization = False
         self.energy = energy
         self.generator = generator
         self.objective = objective or MaximumLikelihood()
@@ -108,6 +106,7 @@ class LatentEBM(HeldOut):
         self.optimizer_settings = ((energy, energy_optimizer), (generator, generator_optimizer))
         self.decay_interval = decay_interval
         self.chain_start = chain_start
+        self.keyed = chain_start in ("persistent", "persistent_prior")
         self.evidence_schedule = evidence_schedule
         self.pixel_noise = pixel_noise
         self.seed = seed
@@ -140,27 +139,29 @@ class LatentEBM(HeldOut):
             notes.append("fresh chains are too short to exchange temperatures: take chain_start persistent")
         return notes
 
-    def check_images(self, image_shape: tuple[int, ...]) -> None:
-        """Raises a ValueError if the generator makes images of another shape (C, H, W)."""
-        made = tuple(self.generator.image_shape)
-        if tuple(image_shape) != made:
-            raise ValueError(
-                f"LatentEBM: the generator makes images of shape {made}, the data set has {tuple(image_shape)}; "
-                "set the generator's image_shape or the data's image size."
-            )
-
-    def configure_optimizers(self) -> Any:
-        decays_per_epoch = 1
-        if self.decay_interval == "step":
-            self.trainer.fit_loop.setup_data()  # counts the batches
-            decays_per_epoch = int(self.trainer.num_training_batches)
-        optimizer, scheduler = optim.build(self.optimizer_settings, decays_per_epoch)
-        return [optimizer], [scheduler]
+    # What the model is to the rest of the package: thermoebm.modules.image_model
 
     @property
-    def keyed(self) -> bool:
-        """Whether training batches need the keys of persistent chains; an ImageDataModule asks for it."""
-        return self.chain_start in ("persistent", "persistent_prior")
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.generator.image_shape
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"energy": self.energy, "generator": self.generator}
+
+    def title(self) -> str:
+        return type(self.objective).__name__
+
+    def measures_in(self, step: int | None) -> bool:
+        return self.objective.whole_ladder(step)
+
+    def without_gradient(self) -> tuple[str, ...]:
+        return self.objective.without_gradient()
+
+    def check_batch(self, size: int) -> None:
+        self.objective.check(size, self.generator.latent_dim)
+
+    def image_flops(self) -> int:
+        return self.chains.generator_flops
 
     def loss(self, batch: Tensor | Batch, rng: torch.Generator, step: int | None = None) -> Tensor:
         """The objective's loss on images (B, C, H, W), a scalar; all of its noise comes from the stream ``rng``.
@@ -170,13 +171,16 @@ class LatentEBM(HeldOut):
         """
         images, keys = apart(batch)
         with self.persistent.visiting(keys if self.keyed else None):
-            return self.objective(self, images, rng, step=step).loss
+            return self.output(images, rng, step).loss
 
     def on_train_start(self) -> None:
-        self.refusals.begin(self.trainer)
+        super().on_train_start()
         if self.keyed:
             loaded = self.trainer.train_dataloader if self.trainer.datamodule else None  # type: ignore[attr-defined]
             self.persistent.begin(getattr(loaded, "dataset", None), int(self.generator.latent_dim))
+
+    def output(self, x: Tensor, rng: torch.Generator, step: int | None = None) -> Output:
+        return self.objective(self, x, rng, step=step)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         self.chains.training_batch = self.chains.training_batch or len(batch)
@@ -185,37 +189,22 @@ class LatentEBM(HeldOut):
         self.shares_step = True
         try:
             with self.persistent.visiting(self.keys if self.keyed else None, write=self.keyed):
-                output = self.objective(self, batch, self.stream("training", step), step=step)
+                output = self.output(batch, self.stream("training", step), step)
         finally:
             self.shares_step = False
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(output.loss)
-        optim.clip(self.optimizer_settings)
-        optimizer.step()  # leaves all as it is where the gradient is not finite
-        adam: GuardedAdam = optimizer.optimizer
-        self._after_step(output, adam.made)
-        self._decay_learning_rates("step")
-        scalars = {"loss": output.loss.detach(), **output.diagnostics}
-        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, prog_bar=True)
-        self.refusals.note(self, batch, output, adam)
+        self.descend(batch, output)
         # Mean over the epoch's steps that sampled a ladder; a value per step would be repeated at the others.
         for name, value in output.ladder.items():
             self.log(f"train/{name}", value, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in self.chains.by_rung().items():
             self.log(f"train/chains/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
 
-    def _after_step(self, output: Output, made: Tensor | None) -> None:
+    def after_step(self, output: Output, made: Tensor | None) -> None:
         """Changes what follows the networks: the objective's state, adapted step sizes, averaged weights."""
         self.objective.after_step(output)
         for name, kernel in self._kernels().items():
             kernel.after_step({k.removeprefix(f"{name}/"): v for k, v in self.chains.rates.items() if name in k})
-        if self.averaged is not None:
-            self.averaged.update(self.weights(), made)
-
-    def on_train_epoch_end(self) -> None:
-        self.refusals.end_epoch(self)
-        self._decay_learning_rates("epoch")
+        super().after_step(output, made)
 
     def teardown(self, stage: str) -> None:
         """Gives back the memory of recorded chains, which are of no use once the model has left its device."""
@@ -230,8 +219,3 @@ class LatentEBM(HeldOut):
         """Takes the chains for a training that goes on; loading a model for anything else leaves them alone."""
         if self.keyed:
             self.persistent.restore(checkpoint.get("persistent_chains"))
-
-    def _decay_learning_rates(self, interval: str) -> None:
-        scheduler: Any = self.lr_schedulers()
-        if interval == self.decay_interval:
-            scheduler.step()

@@ -7,18 +7,17 @@ from torch import Tensor
 
 from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.chains import Chains
+from thermoebm.modules.image_model import ImageModel
 from thermoebm.modules.persistent import PersistentChains
-from thermoebm.modules.restoring import Restorable
 from thermoebm.networks import Energy, Generator
-from thermoebm.runtime import processes, randomness
-from thermoebm.runtime.cost import precision
+from thermoebm.runtime import processes
 from thermoebm.samplers import Kernel
 from thermoebm.schedules import Schedule
 
 ChainStart = Literal["reference", "prior_chain", "persistent", "persistent_prior"]
 
 
-class Sampling(Restorable):
+class Sampling(ImageModel):
     """Draws from the densities of a model; a subclass sets the attributes and trains the networks."""
 
     energy: Energy
@@ -32,12 +31,7 @@ class Sampling(Restorable):
     posterior_sampler: Kernel
     chain_start: ChainStart
     pixel_noise: bool
-    seed: int
     shares_step = False  # whether all processes compute one loss together, as they do in a training step
-
-    def stream(self, name: str, *counters: int) -> torch.Generator:
-        """This process's random stream for one named use (see :mod:`thermoebm.runtime.randomness`)."""
-        return randomness.stream(self.device, self.seed, name, self.global_rank, *counters)
 
     def sample_reference(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Independent draws (*shape, d) from π0."""
@@ -121,6 +115,3 @@ class Sampling(Restorable):
     def _noise(self, kernel: Kernel, z: Tensor, rng: torch.Generator) -> Tensor:
         """The noise (K, ..., n) of chains from z (..., d)."""
         return self._normal((kernel.num_steps, *z.shape[:-1], kernel.noise_dim(z.shape[-1])), rng)
-
-    def _normal(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        return torch.randn(shape, generator=rng, device=rng.device, dtype=precision(self.energy))

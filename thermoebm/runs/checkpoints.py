@@ -7,7 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from thermoebm.data import ImageDataModule
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.runs import contents, directories
 from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import archives, class_paths
@@ -17,7 +17,7 @@ from thermoebm.runtime.terminal import reason, say
 MEASURES_AGAIN = "measures_again"
 
 
-def load_model(path: str | Path, which: Which = "last") -> LatentEBM:
+def load_model(path: str | Path, which: Which = "last") -> ImageModel:
     """The model of a checkpoint that train.py wrote, on CPU and in evaluation mode, from the checkpoint alone.
 
     Args:
@@ -29,7 +29,7 @@ def load_model(path: str | Path, which: Which = "last") -> LatentEBM:
         ValueError: If it cannot be read or holds no config, or a folder has no such checkpoint, or several.
     """
     path = find_checkpoint(path, which)
-    model: LatentEBM = _build(path, "model", LatentEBM)
+    model: ImageModel = _build(path, "model", ImageModel)
     model.load_state_dict(read_checkpoint(path, model)["state_dict"])
     model.take_averaged_weights()
     return model.eval()
@@ -76,7 +76,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return _read(Path(path))
 
 
-def read_checkpoint(path: str | Path, model: LatentEBM, resumes: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, model: ImageModel, resumes: bool = False) -> dict[str, Any]:
     """Reads a checkpoint and checks that it fits this model.
 
     Args:
@@ -91,7 +91,7 @@ def read_checkpoint(path: str | Path, model: LatentEBM, resumes: bool = False) -
     return _read(Path(path), model, resumes)
 
 
-def is_valid(path: Path, model: LatentEBM | None = None, resumes: bool = False) -> bool:
+def is_valid(path: Path, model: ImageModel | None = None, resumes: bool = False) -> bool:
     """Whether a checkpoint is there and can be read, for what it is to be used for."""
     try:
         _verified(path, model, resumes)
@@ -100,7 +100,7 @@ def is_valid(path: Path, model: LatentEBM | None = None, resumes: bool = False) 
     return True
 
 
-def _read(path: Path, model: LatentEBM | None = None, resumes: bool = False) -> dict[str, Any]:
+def _read(path: Path, model: ImageModel | None = None, resumes: bool = False) -> dict[str, Any]:
     """The verified contents; where they are not valid, it is said which checkpoint beside it is."""
     try:
         return _verified(path, model, resumes)
@@ -114,7 +114,7 @@ def _read(path: Path, model: LatentEBM | None = None, resumes: bool = False) -> 
         raise type(error)(f"{error}{offer}.") from error
 
 
-def _verified(path: Path, model: LatentEBM | None, resumes: bool) -> dict[str, Any]:
+def _verified(path: Path, model: ImageModel | None, resumes: bool) -> dict[str, Any]:
     """The contents of a file that are whole, complete, and of this model if one is given."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}")
@@ -134,11 +134,11 @@ def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
     """Raises a ValueError if the checkpoint was trained for a density with other settings than the configured one."""
     trained = checkpoint.get("config", {}).get("model", {}).get("init_args", {})
     configured = config["model"]["init_args"]
-    for name in ("energy", "generator", "prior_sigma", "likelihood_sigma"):
-        if name in trained and trained[name] != configured[name]:
+    for name in ("energy", "generator", "encoder", "prior_sigma", "likelihood_sigma"):
+        if name in trained and trained[name] != configured.get(name):
             raise ValueError(
-                f"The checkpoint is of another model: {name} is {trained[name]} there and {configured[name]} in the "
-                "configured model; use the config of its own run."
+                f"The checkpoint is of another model: {name} is {trained[name]} there and {configured.get(name)} in "
+                "the configured model; use the config of its own run."
             )
 
 
@@ -151,7 +151,7 @@ def continues(checkpoint: dict[str, Any], config: dict[str, Any]) -> bool:
     earlier, config = _without_download(checkpoint.get("config", {})), _without_download(config)
     if any(earlier.get(key) != config[key] for key in ("name", "variant")):
         return False
-    kinds = {"model": LatentEBM, "data": ImageDataModule}
+    kinds = {"model": ImageModel, "data": ImageDataModule}
     return all(
         earlier.get(key) == config[key] or _whole(earlier, key, kind) == _whole(config, key, kind)
         for key, kind in kinds.items()

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.modules.restoring import check_finite
 from thermoebm.runs.settings import at
 
@@ -47,7 +47,7 @@ def check(content: Any) -> None:
             raise ValueError(f"is damaged: the state of its callback {name} is {_shown(state)} and must be a mapping")
 
 
-def check_weights(content: Mapping[str, Any], model: LatentEBM) -> None:
+def check_weights(content: Mapping[str, Any], model: ImageModel) -> None:
     """Whether the weights and buffers are those of a model: names, shapes, data types, and finite.
 
     Under precision 64-true a checkpoint's are of double precision. What is not finite in a new model may be so here.
@@ -67,14 +67,14 @@ def check_weights(content: Mapping[str, Any], model: LatentEBM) -> None:
     check_finite({name: value for name, value in saved.items() if own[name].isfinite().all()})
 
 
-def check_training(content: Mapping[str, Any], model: LatentEBM) -> None:
+def check_training(content: Mapping[str, Any], model: ImageModel) -> None:
     """Whether training can go on from it: an optimiser of this model, schedulers, and progress that agree."""
     if not content.get("optimizer_states") or not content.get("lr_schedulers"):
         raise ValueError(
             "holds no optimiser state, without which training cannot go on; it can be evaluated, and training starts "
             "anew without --ckpt_path"
         )
-    if type(model).configure_optimizers is LatentEBM.configure_optimizers:  # what another one saves is its own affair
+    if type(model).configure_optimizers is ImageModel.configure_optimizers:  # what another one saves is its own affair
         _check_optimizer(_only(content, "optimizer_states"), content, model)
         _check_count(_only(content, "lr_schedulers").get("last_epoch"), "lr_schedulers.last_epoch")
     progress = at(content, "loops.fit_loop")
@@ -99,7 +99,7 @@ def _only(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return states[0]
 
 
-def _check_optimizer(optimizer: Mapping[str, Any], content: Mapping[str, Any], model: LatentEBM) -> None:
+def _check_optimizer(optimizer: Mapping[str, Any], content: Mapping[str, Any], model: ImageModel) -> None:
     """Whether Adam's state is that of the model's parameters, in their order; a frozen one has none."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [[names[id(p)] for p in network.parameters()] for network, _ in model.optimizer_settings]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from thermoebm import evidence
 from thermoebm.data.batches import Images
+from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints
 from thermoebm.runtime.cost import choose_threads
 from thermoebm.runtime.files import replacing
@@ -93,12 +94,14 @@ def measured(study: Study) -> tuple[pd.DataFrame, str]:
 def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     """Runs the fine ladder on held-out images on the CPU; returns the integrand and writes it to a file."""
     model = checkpoints.load_model(checkpoint)
+    if not isinstance(model, LatentEBM):
+        raise ValueError(f"{checkpoint} is a {type(model).__name__}, which has no ladder")
     data = checkpoints.load_data(checkpoint, download=False)
     data.prepare_data()
     data.setup()
     held_out = data.held_out_images[:IMAGES]
     images = Images(held_out).__getitems__(list(range(len(held_out))))
-    with threads(choose_threads(len(images) * model.chains.generator_flops)):
+    with threads(choose_threads(len(images) * model.image_flops())):
         _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)

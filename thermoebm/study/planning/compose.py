@@ -15,7 +15,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningCLI
 from torch.overrides import TorchFunctionMode
 
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.study.planning.definitions import StudyError
 
 #: Fields that change no result: where a run and its data are kept, how the run is monitored, and how many threads it
@@ -40,7 +40,7 @@ class Composed:
 
     config: dict[str, Any]
     settings: dict[str, Any]
-    model: LatentEBM
+    model: ImageModel
     data: Any
 
     def seeded(self, seed: int) -> tuple[str, dict[str, Any]]:
@@ -113,7 +113,7 @@ class _Check:
         """Does nothing: no subcommand is run."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        self.model.objective.check(self.datamodule.batch_size, self.model.generator.latent_dim)
+        self.model.check_batch(self.datamodule.batch_size)
 
     def compose(self, arguments: list[str]) -> Composed:
         parser = self._parser("fit")  # the whole program's would check the subcommand's fields a second time

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thermoebm.applications.evaluation import Settings
 from thermoebm.gradients.draws import trainable
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.modules.generation import BATCH
 from thermoebm.runs.settings import settings
 from thermoebm.runtime import cost
@@ -76,9 +76,11 @@ class Part(NamedTuple):
     two_prior: list[Operation]
     two_posterior: list[Operation]
 
-    def amount(self, model: LatentEBM, images: int, machine: Machine) -> Any:
+    def amount(self, model: ImageModel, images: int, machine: Machine) -> Any:
         """Operations and seconds, as an array, at the model's chain lengths, in which both are linear."""
         one, prior, posterior = (_amount(operations, images / _TRACED, machine) for operations in self)
+        if not isinstance(model, LatentEBM):
+            return one
         lengths = model.prior_sampler.num_steps, model.posterior_sampler.num_steps
         return one + (lengths[0] - 1) * (prior - one) + (lengths[1] - 1) * (posterior - one)
 
@@ -118,10 +120,10 @@ class Counter:
         machine = self.machine(cell)
         steps = epochs * (train // batch)
         gradient = {kind: part.amount(model, batch, machine) for kind, part in self._gradient(cell).items()}
-        kinds = collections.Counter(map(model.objective.whole_ladder, range(steps)))
+        kinds = collections.Counter(map(model.measures_in, range(steps)))
         training = sum(count * gradient[kind] for kind, count in kinds.items())
         ladder, sample = self._chains(cell)
-        draw, evidence = gradient[model.objective.whole_ladder(None)], ladder.amount(model, batch, machine)
+        draw, evidence = gradient[model.measures_in(None)], ladder.amount(model, batch, machine)
         optimizer = np.array([0.0, steps * adam_seconds(model, machine.rates)])
         limit = trainer["limit_val_batches"]
         validated = min(held_out, limit * batch) if isinstance(limit, int) else held_out
@@ -143,7 +145,7 @@ class Counter:
         ladder, _ = self._chains(cell)
         model, images = cell.composed.model, min(held_out, Settings.evidence_images)
         work = images / BATCH * ladder.amount(model, BATCH, machine)
-        if self.evidence == "annealed":
+        if self.evidence == "annealed" and isinstance(model, LatentEBM):
             settings, rungs = Settings.annealing, len(model.evidence_schedule.temperatures()) - 1
             chains = settings.chains * sum(settings.trials()) / rungs  # ladders that do as many steps
             work = work + images / BATCH * chains * ladder.posterior_step(BATCH, machine)
@@ -166,7 +168,7 @@ class Counter:
     def _chains(self, cell: Cell) -> tuple[Part, Part]:
         return self._once(trace_chains, cell, _kind(cell) | {"objective": None})
 
-    def _once(self, trace: Callable[[LatentEBM], Any], cell: Cell, kind: dict[str, Any]) -> Any:
+    def _once(self, trace: Callable[[ImageModel], Any], cell: Cell, kind: dict[str, Any]) -> Any:
         """What a function traces, once for cells of one kind."""
         key = trace.__name__ + json.dumps(kind)
         if key not in self._traced:
@@ -178,6 +180,8 @@ def _kind(cell: Cell) -> dict[str, Any]:
     """The settings of a cell's model without those that change values only: the lengths of its chains, p, η > 0."""
     model = cell.composed.config["model"]
     settings: dict[str, Any] = json.loads(json.dumps(model))["init_args"]
+    if "prior_sampler" not in settings:  # no latent EBM
+        return settings | {"class_path": model["class_path"]}
     objective = settings["objective"].get("init_args") or {}
     objective.get("schedule", {}).pop("power", None)
     objective["eta"] = bool(objective.get("eta"))
@@ -186,7 +190,7 @@ def _kind(cell: Cell) -> dict[str, Any]:
     return settings
 
 
-def trace_gradient(model: LatentEBM) -> dict[bool, Part]:
+def trace_gradient(model: ImageModel) -> dict[bool, Part]:
     """A training step's or a draw's gradient, by whether it samples the whole ladder; nothing is computed."""
     twin = without_values(model)
     x, rng = _images(model), torch.Generator()  # draws nothing
@@ -195,23 +199,34 @@ def trace_gradient(model: LatentEBM) -> dict[bool, Part]:
     def gradient(step: int | None) -> None:
         torch.autograd.grad(twin.loss(x, rng, step), parameters, allow_unused=True)
 
-    kinds = {twin.objective.whole_ladder(step): step for step in (None, 1, 0)}
+    kinds = {twin.measures_in(step): step for step in (None, 1, 0)}
     return {kind: _traced(twin, partial(gradient, step)) for kind, step in kinds.items()}
 
 
-def trace_chains(model: LatentEBM) -> tuple[Part, Part]:
-    """A ladder for the evidence, at the validation's temperatures, and generated samples; nothing is computed."""
+def trace_chains(model: ImageModel) -> tuple[Part, Part]:
+    """What is measured of held-out images, and generated samples; nothing is computed.
+
+    Of a latent EBM it is a ladder for the evidence, at the validation's temperatures; else a reconstruction.
+    """
     twin = without_values(model)
     x, rng = _images(model), torch.Generator()  # draws nothing
-    ladder = _traced(twin, lambda: twin.ladder(x, twin.evidence_schedule, rng))
+
+    def measured() -> object:
+        return twin.ladder(x, twin.evidence_schedule, rng) if isinstance(twin, LatentEBM) else twin.reconstruct(x, rng)
+
+    ladder = _traced(twin, measured)
     return ladder, _traced(twin, lambda: twin.generate(_TRACED, rng))
 
 
-def _images(model: LatentEBM) -> Tensor:
-    return torch.empty(_TRACED, *model.generator.image_shape, device="meta")
+def _images(model: ImageModel) -> Tensor:
+    return torch.empty(_TRACED, *model.image_shape, device="meta")
 
 
-def _traced(twin: LatentEBM, compute: Callable[[], object]) -> Part:
+def _traced(twin: ImageModel, compute: Callable[[], object]) -> Part:
+    if not isinstance(twin, LatentEBM):
+        with Trace() as trace:
+            compute()
+        return Part(*[trace.operations] * 3)
     lists = []
     for twin.prior_sampler.num_steps, twin.posterior_sampler.num_steps in ((1, 1), (2, 1), (1, 2)):
         with Trace() as trace:
@@ -220,7 +235,7 @@ def _traced(twin: LatentEBM, compute: Callable[[], object]) -> Part:
     return Part(*lists)
 
 
-def adam_seconds(model: LatentEBM, rates: Rates) -> float:
+def adam_seconds(model: ImageModel, rates: Rates) -> float:
     """Seconds of one step of Adam."""
     return _ADAM * sum(p.nbytes for p in trainable(model).values()) / rates.bandwidth
 
@@ -232,15 +247,16 @@ def _amount(operations: list[Operation], times: float, machine: Machine) -> Any:
     return np.array([sum(operation.flops for operation in scaled), seconds])
 
 
-def without_values(model: LatentEBM) -> LatentEBM:
+def without_values(model: ImageModel) -> ImageModel:
     """A copy whose tensors have shapes and no values, and which draws none."""
-    twin: LatentEBM = cost.without_values(model)
+    twin: ImageModel = cost.without_values(model)
 
     def empty(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         return torch.empty(shape, device="meta")
 
     twin._normal = empty  # type: ignore[method-assign]
-    twin.chains.compile = "off"
+    if isinstance(twin, LatentEBM):
+        twin.chains.compile = "off"
     return twin
 
 
