@@ -34,6 +34,7 @@ def train(runs, epochs, *arguments, status=0):
         [*map(str, command)], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     assert done.returncode == status, done.stderr
+    assert " lost" not in done.stderr
     return done.stdout
 
 
