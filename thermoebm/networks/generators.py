@@ -1,10 +1,5 @@
-"""The two networks of the model: the energy f_α on latents and the generator g_β from latents to images.
+"""Generators g_β from latents to images, and the layers that they are made of."""
 
-Architectures follow table 5 of the report; the generator has as many upsampling layers as its image size needs. Two
-features of the report's code that its text does not mention, a vector-valued energy and a normalisation, are options.
-"""
-
-import math
 from itertools import pairwise
 from typing import Literal
 
@@ -12,79 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class Energy(nn.Module):
-    """A negative energy f_α: maps latents (..., d) to (...), in nats.
-
-    Attributes:
-        latent_dim: Dimension d of a latent.
-    """
-
-    latent_dim: int
-
-
-class Generator(nn.Module):
-    """A generator g_β: maps latents (N, d) to images (N, C, H, W).
-
-    Attributes:
-        latent_dim: Dimension d of a latent.
-        image_shape: (C, H, W).
-    """
-
-    latent_dim: int
-    image_shape: tuple[int, int, int]
-
-
-def _check_leak(network: nn.Module, leak: float) -> None:
-    if not math.isfinite(leak):
-        raise ValueError(f"{type(network).__name__}: leak is {leak}; it must be finite (report: 0.1 and 0.2).")
-
-
-class EnergyMLP(Energy):
-    """Negative energy f_α of the tilted prior p_α(z) ∝ exp(f_α(z)) π0(z) (report, equation 1 and table 5).
-
-    Two hidden layers with leaky rectifiers. Additive constants of f_α cancel in p_α.
-
-    Args:
-        latent_dim: Dimension d of a latent.
-        hidden_dim: Width of both hidden layers.
-        leak: Slope of the rectifiers for negative inputs.
-        output: ``scalar``: a linear last layer, as in the report. ``vector``: as in the report's code, a last layer of
-            size d, rectified like the others; f_α is the sum of its outputs.
-
-    Raises:
-        ValueError: If a dimension is smaller than 1, the slope is not finite, or the output is unknown.
-    """
-
-    def __init__(
-        self,
-        latent_dim: int,
-        hidden_dim: int = 100,
-        leak: float = 0.1,
-        output: Literal["scalar", "vector"] = "scalar",
-    ) -> None:
-        super().__init__()
-        if min(latent_dim, hidden_dim) < 1:
-            raise ValueError(f"EnergyMLP: latent_dim {latent_dim} and hidden_dim {hidden_dim} must be at least 1.")
-        _check_leak(self, leak)
-        if output not in ("scalar", "vector"):
-            raise ValueError(f"EnergyMLP: output is '{output}'; choose 'scalar' or 'vector'.")
-        self.latent_dim = latent_dim
-        last: list[nn.Module] = [nn.Linear(hidden_dim, 1)]
-        if output == "vector":
-            last = [nn.Linear(hidden_dim, latent_dim), nn.LeakyReLU(leak)]
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim),
-            nn.LeakyReLU(leak),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.LeakyReLU(leak),
-            *last,
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Maps latents (..., d) to negative energies (...), in nats."""
-        return self.layers(z).sum(-1)
-
+from thermoebm.networks.base import Generator, check_leak
 
 # Image size -> (output size of the first layer, number of doublings).
 _PLANS = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
@@ -208,7 +131,7 @@ class ConvGenerator(Generator):
         channels, height, width = image_shape
         if min(latent_dim, features) < 1:
             raise ValueError(f"ConvGenerator: latent_dim {latent_dim} and features {features} must be at least 1.")
-        _check_leak(self, leak)
+        check_leak(self, leak)
         if normalization not in ("none", "group", "trained_statistics"):
             raise ValueError(
                 f"ConvGenerator: normalization is '{normalization}'; choose 'none', 'group' or 'trained_statistics'."
