@@ -11,7 +11,7 @@ import thermoebm
 import thermoebm.data
 from tests.cli.test_train import SHORT, assert_fault
 from thermoebm.data import names
-from thermoebm.networks import Energy, Generator
+from thermoebm.networks import Encoder, Energy, Generator, ImageEnergy
 from thermoebm.objectives import Objective
 from thermoebm.samplers import Kernel
 from thermoebm.schedules import Schedule
@@ -46,6 +46,8 @@ PATHS = [
     "thermoebm.data.MNIST",
     "thermoebm.data.SVHN",
     "thermoebm.modules.LatentEBM",
+    "thermoebm.networks.ConvEncoder",
+    "thermoebm.networks.ConvEnergy",
     "thermoebm.networks.ConvGenerator",
     "thermoebm.networks.EnergyMLP",
     "thermoebm.objectives.MaximumLikelihood",
@@ -59,7 +61,8 @@ PATHS = [
     "thermoebm.schedules.Sigmoidal",
     "thermoebm.schedules.Temperatures",
 ]
-_KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, Energy, Generator, Objective, Kernel, Schedule)
+_NETWORKS = (Encoder, Energy, Generator, ImageEnergy)
+_KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, *_NETWORKS, Objective, Kernel, Schedule)
 
 
 def ours(member):

@@ -1,10 +1,11 @@
-"""Energies f_α on latents."""
+"""Energies f_α on latents and on images."""
 
 from typing import Literal
 
 from torch import Tensor, nn
 
-from thermoebm.networks.base import Energy, check_leak
+from thermoebm.networks.base import Energy, ImageEnergy, check_leak, check_sizes
+from thermoebm.networks.convolutions import downward, plan
 
 
 class EnergyMLP(Energy):
@@ -31,8 +32,7 @@ class EnergyMLP(Energy):
         output: Literal["scalar", "vector"] = "scalar",
     ) -> None:
         super().__init__()
-        if min(latent_dim, hidden_dim) < 1:
-            raise ValueError(f"EnergyMLP: latent_dim {latent_dim} and hidden_dim {hidden_dim} must be at least 1.")
+        check_sizes(self, latent_dim=latent_dim, hidden_dim=hidden_dim)
         check_leak(self, leak)
         if output not in ("scalar", "vector"):
             raise ValueError(f"EnergyMLP: output is '{output}'; choose 'scalar' or 'vector'.")
@@ -51,3 +51,37 @@ class EnergyMLP(Energy):
     def forward(self, z: Tensor) -> Tensor:
         """Maps latents (..., d) to negative energies (...), in nats."""
         return self.layers(z).sum(-1)
+
+
+class ConvEnergy(ImageEnergy):
+    """Negative energy f_α of π_α(x) ∝ exp(f_α(x)): the layers of :class:`ConvEncoder`, with a scalar at their end.
+
+    It is the energy-based model of the divergence triangle (Han et al. 2019, arXiv 1812.10907). 4x4 convolutions with
+    stride 2 and leaky rectifiers halve the size to 4x4 (28x28 images: to 7x7) and double the channels, up to
+    ``16 * features``; a linear layer leads from there to f_α.
+
+    There is no normalisation: π_α is a density of one image, whatever else is in its batch. f_α has no bound. Additive
+    constants of f_α cancel in π_α.
+
+    Args:
+        image_shape: (channels, height, width) of an image; one or three channels, square.
+        features: Width factor, as of the generator.
+        leak: Slope of the leaky rectifiers.
+
+    Raises:
+        ValueError: If the image is not square, of size 8, 16, 28, 32, 64 or 128 and with 1 or 3 channels; if
+            ``features`` is smaller than 1; or if the slope is not finite.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], features: int = 64, leak: float = 0.2) -> None:
+        super().__init__()
+        check_sizes(self, features=features)
+        check_leak(self, leak)
+        smallest, widths = plan(self, image_shape, features, "take", "energy")
+        channels, height, width = image_shape
+        self.image_shape = (channels, height, width)
+        self.layers = downward(channels, smallest, widths, leak, outputs=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images (N, C, H, W) to negative energies (N,), in nats."""
+        return self.layers(x).squeeze(-1)

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thermoebm.networks.base import Generator, check_leak
-
-# Image size -> (output size of the first layer, number of doublings).
-_PLANS = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
+from thermoebm.networks.base import Generator, check_leak, check_sizes
+from thermoebm.networks.convolutions import plan
 
 
 class _FirstLayer(nn.ConvTranspose2d):
@@ -128,24 +126,17 @@ class ConvGenerator(Generator):
         normalization: Literal["none", "group", "trained_statistics"] = "none",
     ) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        if min(latent_dim, features) < 1:
-            raise ValueError(f"ConvGenerator: latent_dim {latent_dim} and features {features} must be at least 1.")
+        check_sizes(self, latent_dim=latent_dim, features=features)
         check_leak(self, leak)
         if normalization not in ("none", "group", "trained_statistics"):
             raise ValueError(
                 f"ConvGenerator: normalization is '{normalization}'; choose 'none', 'group' or 'trained_statistics'."
             )
-        if height != width or height not in _PLANS or channels not in (1, 3):
-            raise ValueError(
-                f"ConvGenerator cannot make images of shape {(channels, height, width)}: it makes square images of "
-                f"size {', '.join(map(str, _PLANS))} with 1 or 3 channels; resize the data or give another generator."
-            )
-        first_size, doublings = _PLANS[height]
+        first_size, widths = plan(self, image_shape, features, "make", "generator")
+        channels, height, width = image_shape
         self.latent_dim = latent_dim
         self.image_shape = (channels, height, width)
 
-        widths = [max(16 * features // 2**i, 1) for i in range(doublings)]
         hidden: list[nn.ConvTranspose2d] = [_FirstLayer(latent_dim, widths[0], first_size)]
         hidden += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1) for wide, narrow in pairwise(widths)]
         layers: list[nn.Module] = []
