@@ -12,14 +12,16 @@ from thermoebm.callbacks.cost import Cost
 from thermoebm.callbacks.energy_alarm import EnergyAlarm
 from thermoebm.callbacks.generation_metrics import GenerationMetrics
 from thermoebm.callbacks.gradient_variance import GradientVariance
-from thermoebm.callbacks.grids import ReconstructionGrid, SampleGrid
+from thermoebm.callbacks.grids import InterpolationGrid, ReconstructionGrid, SampleGrid
 from thermoebm.callbacks.hparams import HParams
+from thermoebm.callbacks.image_energies import EnergyHistogram
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.interruption import Interruption
 from thermoebm.callbacks.posterior_alarm import PosteriorAlarm
 from thermoebm.callbacks.prior_stability import PriorStability
 from thermoebm.callbacks.progress import Progress
 from thermoebm.callbacks.run_directory import LastCheckpoint, RunDirectory
+from thermoebm.callbacks.triangle_alarm import TriangleAlarm
 
 __all__ = [
     "AnnealedEvidence",
@@ -28,10 +30,12 @@ __all__ = [
     "Companions",
     "Cost",
     "EnergyAlarm",
+    "EnergyHistogram",
     "GenerationMetrics",
     "GradientVariance",
     "HParams",
     "IntegrandPlot",
+    "InterpolationGrid",
     "Interruption",
     "LastCheckpoint",
     "NotFiniteAlarm",
@@ -41,6 +45,7 @@ __all__ = [
     "ReconstructionGrid",
     "RunDirectory",
     "SampleGrid",
+    "TriangleAlarm",
     "ZeroGradientAlarm",
     "lost_in",
 ]

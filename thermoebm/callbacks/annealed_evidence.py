@@ -9,13 +9,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from thermoebm.callbacks import splits
 from thermoebm.callbacks.first_process import log_of_first
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.modules import LatentEBM
 from thermoebm.modules.annealed import Annealing, annealed_evidence, dequantised, summary
 
 
-class AnnealedEvidence(OfLatentEBM):
+class AnnealedEvidence(OfKind):
     """Logs log p_θ(x) of the first held-out images by annealed importance sampling, at every n-th epoch and the last.
 
         val/evidence          mean over images of log mean_r w_r, in nats

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from thermoebm.callbacks.chain_figure import chain_figure
 from thermoebm.callbacks.grids import held_out
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
 from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.modules.diagnosis import LEAST_STEPS, Diagnosis, diagnose
 from thermoebm.runtime.progress import measuring
 
 
-class ChainDiagnostics(OfLatentEBM, PictureCallback):
+class ChainDiagnostics(OfKind, PictureCallback):
     """Compares the short chains of training with long corrected ones on held-out images, in a figure and in scalars.
 
     DENSITY is ``prior`` or ``posterior`` (at t = 1). The quantities are those of

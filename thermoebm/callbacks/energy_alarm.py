@@ -1,13 +1,14 @@
 """The alarm for an energy that runs away, and what is done then."""
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from thermoebm.callbacks.rollback import Snapshot
+from thermoebm.callbacks.vitals import Vitals, slowed
 from thermoebm.modules import ImageModel, LatentEBM, not_finite
 from thermoebm.runtime.terminal import say
 from thermoebm.runtime.way_back import way_back
@@ -18,24 +19,6 @@ _REMEDY = (
     "with a smaller or a corrected step of the prior's chains (a lower --model.prior_sampler.step_size, or the class "
     f"MALA), and if that is not enough {_LEARN_SLOWER}"
 )
-
-
-class Vitals(NamedTuple):
-    """What is judged after an epoch, the same on all processes; all numbers are means over them.
-
-    Args:
-        tilt: E_{p_α}[f_α] - E_{π0}[f_α], in nats.
-        tilt_error: Its standard error.
-        mean_square: |z|²/(d σ0²) of prior chains.
-        broken: 0 if the parameters of all networks are finite.
-        acceptance: Of a corrected step at the ends of the prior's chains; 1 if they are corrected.
-    """
-
-    tilt: float
-    tilt_error: float
-    mean_square: float
-    broken: float
-    acceptance: float = 1.0
 
 
 class EnergyAlarm(pl.Callback):
@@ -78,6 +61,8 @@ class EnergyAlarm(pl.Callback):
         ValueError: If a number is out of its range or a limit can never be kept.
         FloatingPointError: If training ends; the message names the measure, the checkpoint and the remedy.
     """
+
+    ran_away = "The energy ran away"  # of a subclass, something else may
 
     def __init__(
         self,
@@ -176,8 +161,10 @@ class EnergyAlarm(pl.Callback):
             self._snapshot = Snapshot(trainer, pl_module)  # of fresh or of loaded weights
             if self.rollbacks:  # in the training that is resumed
                 scheduler: Any = pl_module.lr_schedulers()
-                scale, done = scheduler.group(pl_module.energy)["scale"], f"{self.rollbacks} of {self.max_rollbacks}"
-                say(f"After {done} rollbacks, the energy learns at {scale:.3g} times the rates of its settings")
+                assert isinstance(pl_module, ImageModel)
+                name, done = slowed(pl_module)[0], f"{self.rollbacks} of {self.max_rollbacks}"
+                scale = scheduler.group(pl_module.get_submodule(name))["scale"]
+                say(f"After {done} rollbacks, the {name} learns at {scale:.3g} times the rates of its settings")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._snapshot = None
@@ -206,7 +193,8 @@ class EnergyAlarm(pl.Callback):
                 if self.on_runaway == "rollback":
                     self._snapshot = Snapshot(trainer, pl_module)
         else:
-            self._act(trainer, pl_module, f"The energy ran away in epoch {trainer.current_epoch}: {fault}")
+            told = f"{self.ran_away} in epoch {trainer.current_epoch}: {fault}"
+            self._act(trainer, pl_module, told, slowed(pl_module))
         pl_module.log_dict(self.scalars(vitals), sync_dist=True)
 
     def _tell_of_steps(self, trainer: pl.Trainer, acceptance: float) -> None:
@@ -218,10 +206,10 @@ class EnergyAlarm(pl.Callback):
                 f"{self.least_acceptance:g}). Energies run away some time after that; start again {_REMEDY}"
             )
 
-    def _act(self, trainer: pl.Trainer, model: ImageModel, told: str, slowed: tuple[str, ...] = ("energy",)) -> None:
+    def _act(self, trainer: pl.Trainer, model: ImageModel, told: str, names: tuple[str, ...]) -> None:
         remedy = self.remedy(model)
         if self.on_runaway == "rollback" and self.rollbacks < self.max_rollbacks:
-            self._roll_back(trainer, model, told, slowed)
+            self._roll_back(trainer, model, told, names)
         elif self.on_runaway != "warn":
             limit = (
                 f", after {self.rollbacks} rollback{'s' * (self.rollbacks > 1)}"
@@ -233,19 +221,19 @@ class EnergyAlarm(pl.Callback):
             self._told = True
             rank_zero_warn(f"{told}; training goes on. Start again {remedy}")
 
-    def _roll_back(self, trainer: pl.Trainer, model: ImageModel, told: str, slowed: tuple[str, ...]) -> None:
+    def _roll_back(self, trainer: pl.Trainer, model: ImageModel, told: str, names: tuple[str, ...]) -> None:
         assert self._snapshot is not None
         self._snapshot.restore(trainer, model)
         scheduler: Any = model.lr_schedulers()
-        for name in slowed:
+        for name in names:
             scheduler.slow_down(getattr(model, name), self.factor)
         self.rollbacks, self.rolled_back = self.rollbacks + 1, True
-        rates = " and ".join(f"{scheduler.group(getattr(model, name))['lr']:.3g}" for name in slowed)
+        rates = " and ".join(f"{scheduler.group(getattr(model, name))['lr']:.3g}" for name in names)
         epoch = self._healthy_epoch
         where = "where this training began" if epoch is None else f"the end of epoch {epoch}"
         rank_zero_warn(
             f"{told}; training goes on from {where} with {self.factor:g} times the learning rate of the "
-            f"{' and the '.join(slowed)}, now {rates} (rollback {self.rollbacks} of {self.max_rollbacks})."
+            f"{' and the '.join(names)}, now {rates} (rollback {self.rollbacks} of {self.max_rollbacks})."
         )
 
     def state_dict(self) -> dict[str, Any]:

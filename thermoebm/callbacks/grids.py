@@ -4,8 +4,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import PictureCallback, beside_rows, image_grid
-from thermoebm.modules import ImageModel
+from thermoebm.modules import VAE, ImageModel
 
 
 class SampleGrid(PictureCallback):
@@ -53,6 +54,35 @@ class ReconstructionGrid(PictureCallback):
         with model.averaged_weights():
             reconstructions = model.reconstruct(x, model.stream("reconstruction grid"))
         return reconstruction_grid(x, reconstructions, self.columns)
+
+
+class InterpolationGrid(OfKind, PictureCallback):
+    """In each row a held-out image, images on the line between the latents of two, and the other, at its ends.
+
+    Args:
+        every_n_epochs: Interval; 0: never.
+        count: Number of rows.
+        steps: Images between each two.
+    """
+
+    name = "interpolations"
+    kind = VAE
+    measures = "latents of an encoder"
+
+    def __init__(self, every_n_epochs: int = 10, count: int = 8, steps: int = 8) -> None:
+        super().__init__(every_n_epochs)
+        self.count = count
+        self.steps = steps
+        self._check_positive("count", "steps")
+
+    def picture(self, trainer: pl.Trainer, model: ImageModel) -> Tensor:
+        assert isinstance(model, VAE)
+        x = held_out(trainer, model, 2 * self.count)
+        start, end = x[: len(x) // 2], x[len(x) // 2 : 2 * (len(x) // 2)]
+        with model.averaged_weights():
+            between = model.interpolate(start, end, self.steps)
+        rows = torch.cat([start.unsqueeze(1), between, end.unsqueeze(1)], 1)
+        return image_grid(rows.flatten(0, 1), self.steps + 2)
 
 
 def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int) -> Tensor:

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from thermoebm import evidence
 from thermoebm.callbacks.grids import held_out
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
 from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.objectives import ThermodynamicIntegration
 
 
-class IntegrandPlot(OfLatentEBM, PictureCallback):
+class IntegrandPlot(OfKind, PictureCallback):
     """E_t[log p_β(x|z)] against t on held-out images, with the trapezium's bins.
 
     The temperatures are those of the objective's schedule if it has one, else of the model's evidence schedule.

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from thermoebm import evidence
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.rollback import rolled_back
 from thermoebm.densities import PowerPosterior
 from thermoebm.modules import LatentEBM
@@ -18,7 +18,7 @@ from thermoebm.samplers import largest_curvature
 LEAST_STEPS = 200  # of training, after which reconstructions that have not improved are reported
 
 
-class PosteriorAlarm(OfLatentEBM):
+class PosteriorAlarm(OfKind):
     """Warns when the posterior chains fail, with a setting of their sampler to try; logs the two quantities it checks.
 
     After each epoch it runs the chains of one training batch at t = 1, from z_0 to z_K, and logs

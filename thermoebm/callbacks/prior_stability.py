@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from thermoebm.callbacks.first_process import log_of_first
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import is_due
 from thermoebm.densities import TiltedPrior, without_autocast
 from thermoebm.modules import LatentEBM
 from thermoebm.samplers import Kernel, run, secant_curvature
 
 
-class PriorStability(OfLatentEBM):
+class PriorStability(OfKind):
     """Measures the prior's short chains against what a longer or a corrected chain would do; changes nothing.
 
     From n independent chains of the prior's sampler, with step size s and K steps from π0, it logs

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -47,10 +48,12 @@ class ConfigParser(LightningArgumentParser):
 
     Attributes:
         given: The arguments of the program.
+        folder: Where it was started.
         depth: Number of dumps that are under way: an object in the config is dumped by a parser of its own.
     """
 
     given: ClassVar[Sequence[str]] = ()
+    folder: ClassVar[Path | None] = None
     depth: ClassVar[int] = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -68,6 +71,7 @@ class ConfigParser(LightningArgumentParser):
 
     def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
         arguments = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
+        ConfigParser.folder = Path.cwd()
         for place, argument in enumerate(arguments):
             if argument == (text := as_text(argument)):
                 continue
@@ -83,6 +87,8 @@ class ConfigParser(LightningArgumentParser):
             self.error(str(error), error)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if ConfigParser.folder is not None:  # a file is parsed in its own folder, and the names of others would be lost
+            os.chdir(ConfigParser.folder)
         if told := given.fault(self.given):
             fail(told)
         report, sentence = str(message), reason(ex) if ex else str(message)

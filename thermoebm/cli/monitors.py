@@ -17,9 +17,10 @@ from thermoebm.callbacks import (
     GradientVariance,
     PosteriorAlarm,
     PriorStability,
+    TriangleAlarm,
 )
 from thermoebm.callbacks.best_checkpoint import MONITOR
-from thermoebm.modules import ImageModel, LatentEBM
+from thermoebm.modules import DivergenceTriangle, ImageModel, LatentEBM
 from thermoebm.runs.logged import now
 from thermoebm.samplers import ULA
 
@@ -28,6 +29,9 @@ from thermoebm.samplers import ULA
 _OF_LOSS = ("loss", "log_likelihood", "energy_posterior", "energy_prior")
 _OF_LADDER = ("nll", "left_sum", "right_sum")
 _HELD_OUT = (*_OF_LOSS, "short_run_evidence", "short_run_nll", "left_sum", "right_sum", "reconstruction_error")
+_OF_VAE = ("loss", "reconstruction", "kl_to_prior", "evidence_bound")
+_BOUND = "val/evidence_bound"  # by which configs/vae.yaml keeps the best
+_OF_TRIANGLE = (*_OF_VAE, "recovery", "energy_data", "energy_generated")
 _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
     AnnealedEvidence: ("val/evidence", "val/evidence_se", "val/evidence_mc_se"),
     ChainDiagnostics: ("chains/",),
@@ -37,6 +41,7 @@ _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
         *("prior/step_times_curvature", "prior/step_times_curvature_max"),
         *("prior/longer_chain_gap", "prior/longer_chain_distance"),
     ),
+    TriangleAlarm: tuple(f"triangle/{n}" for n in ("energy_gap", "mean_square", "active_latents", "rollbacks")),
     PosteriorAlarm: ("posterior/step_times_curvature", "posterior/movement"),
     LearningRateMonitor: ("lr-",),
     GradientVariance: (
@@ -104,7 +109,7 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
             )
             yield _Wanted(callback.monitor, f"{kind}'s monitor", hint)
         elif isinstance(callback, BestCheckpoint):
-            if callback.monitor not in (None, MONITOR):  # without validation the default keeps nothing
+            if callback.monitor not in (None, MONITOR, _BOUND):  # without validation these defaults keep nothing
                 yield _Wanted(str(callback.monitor), "best.monitor", "")
         elif isinstance(callback, ModelCheckpoint):
             hint = "every_n_epochs and save_on_train_epoch_end say when it looks."
@@ -117,7 +122,7 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
 
 def _logged(trainer: Any, model: ImageModel) -> tuple[list[str], dict[str, str]]:
     """The names that a run logs, and for what it could log, by how a name begins, what turns it on."""
-    logged = _by_model(model)
+    logged, held_out = _by_model(model)
     off = {}
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     if not trainer.limit_val_batches:
@@ -125,7 +130,7 @@ def _logged(trainer: Any, model: ImageModel) -> tuple[list[str], dict[str, str]]
     elif every and 0 < (epochs or 0) < every:
         off["val/"] = f"trainer.check_val_every_n_epoch is {every} and trainer.max_epochs {epochs}"
     else:
-        logged += [f"val/{name}" for name in _HELD_OUT]
+        logged += [f"val/{name}" for name in held_out]
     for callback in trainer.callbacks:
         if not isinstance(callback, AnnealedEvidence) or callback.every_n_epochs:
             logged += _BY_CALLBACKS.get(type(callback), ())
@@ -139,14 +144,16 @@ def _logged(trainer: Any, model: ImageModel) -> tuple[list[str], dict[str, str]]
     return logged, off
 
 
-def _by_model(model: ImageModel) -> list[str]:
-    """The names that a training step logs."""
-    assert isinstance(model, LatentEBM)
+def _by_model(model: ImageModel) -> tuple[list[str], tuple[str, ...]]:
+    """The names that a training step logs, and those of held-out images without ``val/``."""
+    if not isinstance(model, LatentEBM):
+        names = _OF_TRIANGLE if isinstance(model, DivergenceTriangle) else _OF_VAE
+        return [f"train/{name}" for name in names], (*names, "reconstruction_error")
     ladder = _OF_LADDER if model.measures_in(0) else ()
     logged = [f"train/{name}" for name in (*_OF_LOSS, *ladder, "chains/prior/lost", "chains/posterior/lost")]
     if any(not isinstance(kernel, ULA) for kernel in (model.prior_sampler, model.posterior_sampler)):
         logged.append("train/chains/")
-    return logged
+    return logged, _HELD_OUT
 
 
 def _nearest(name: str, logged: list[str]) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from thermoebm.callbacks import (
     Companions,
     Cost,
+    EnergyAlarm,
     HParams,
     Interruption,
     LastCheckpoint,
@@ -21,17 +22,18 @@ from thermoebm.callbacks import (
     PosteriorAlarm,
     Progress,
     RunDirectory,
+    TriangleAlarm,
     ZeroGradientAlarm,
     lost_in,
 )
-from thermoebm.callbacks.of_latent_ebm import OfLatentEBM
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli import monitors, overlays
 from thermoebm.cli.config import ConfigParser, SaveConfig, short
 from thermoebm.cli.given import without_effect
 from thermoebm.cli.options import add_options
 from thermoebm.data import ImageDataModule
-from thermoebm.modules import ImageModel, LatentEBM
+from thermoebm.modules import VAE, ImageModel, LatentEBM
 from thermoebm.runs import checkpoints, directories
 from thermoebm.runs.finding import find_checkpoint
 from thermoebm.runs.patient_io import PatientIO
@@ -137,7 +139,7 @@ class CLI(LightningCLI):
             again = bool(checkpoint and checkpoint.get(checkpoints.MEASURES_AGAIN))
             self.run_directory = RunDirectory(parent, continued, step, origin, again)
             # A runaway is judged before anything else is measured: they then see the state that checkpoints keep.
-            runaway = self._get(self.config_init, "runaway")
+            runaway = self._alarm()
             broken = [] if runaway.on_runaway == "rollback" else [NotFiniteAlarm()]
             alarms = [*broken, runaway, ZeroGradientAlarm()]
             alarms += [PosteriorAlarm()] if isinstance(self.model, LatentEBM) else []
@@ -150,12 +152,12 @@ class CLI(LightningCLI):
                 callbacks += [Progress()]
         else:
             trainer_config["enable_progress_bar"], trainer_config["devices"] = False, 1
-            callbacks.append(self._get(self.config_init, "runaway"))  # likewise
+            callbacks.append(self._alarm())  # likewise
             if not ckpt_path:
                 rank_zero_warn(f"{self.subcommand} without --ckpt_path uses an untrained model.")
         trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, OfLatentEBM):
+            if isinstance(callback, OfKind):
                 callback.check(self.model)
         for batch in self.datamodule.batch_sizes(trainer.world_size):
             self.model.check_batch(batch)
@@ -170,6 +172,11 @@ class CLI(LightningCLI):
         if self.subcommand == "fit" and trainer.is_global_zero and fidelity.every_n_epochs:
             fidelity.prepare(self.datamodule)
         return trainer
+
+    def _alarm(self) -> EnergyAlarm:
+        """The alarm for a runaway, of the kind of the model."""
+        alarm: EnergyAlarm = self._get(self.config_init, "runaway")
+        return TriangleAlarm.like(alarm) if isinstance(self.model, VAE) else alarm
 
     # Subcommands
 

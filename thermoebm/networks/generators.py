@@ -136,6 +136,7 @@ class ConvGenerator(Generator):
         channels, height, width = image_shape
         self.latent_dim = latent_dim
         self.image_shape = (channels, height, width)
+        self.features = features
 
         hidden: list[nn.ConvTranspose2d] = [_FirstLayer(latent_dim, widths[0], first_size)]
         hidden += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1) for wide, narrow in pairwise(widths)]

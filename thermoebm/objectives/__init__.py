@@ -7,5 +7,16 @@ from thermoebm.objectives.base import Model, Objective, Output
 from thermoebm.objectives.gaussian_kl import GaussianKL
 from thermoebm.objectives.maximum_likelihood import MaximumLikelihood
 from thermoebm.objectives.thermodynamic import ThermodynamicIntegration
+from thermoebm.objectives.triangle import DiagonalGaussian, Noise, Triangle
 
-__all__ = ["GaussianKL", "MaximumLikelihood", "Model", "Objective", "Output", "ThermodynamicIntegration"]
+__all__ = [
+    "DiagonalGaussian",
+    "GaussianKL",
+    "MaximumLikelihood",
+    "Model",
+    "Noise",
+    "Objective",
+    "Output",
+    "ThermodynamicIntegration",
+    "Triangle",
+]

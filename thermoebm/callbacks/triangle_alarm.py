@@ -1,0 +1,103 @@
+"""The alarm for a divergence triangle, or a VAE, that diverges or collapses."""
+
+import inspect
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from thermoebm.callbacks.energy_alarm import EnergyAlarm
+from thermoebm.callbacks.vitals import Vitals
+from thermoebm.modules import VAE, DivergenceTriangle, ImageModel, not_finite
+
+#: Variance of a latent's mean over images from which on it counts as active (Burda et al. 2016, section 5.2).
+ACTIVE = 0.01
+
+
+class TriangleAlarm(EnergyAlarm):
+    """Judges after each epoch whether the energy diverges or the encoder has collapsed; then acts as EnergyAlarm does.
+
+    On the epoch's last batch it logs
+
+        triangle/energy_gap      E_data[f_α] - E_generated[f_α], in nats; beyond ±``largest_tilt`` a runaway. 0 of a VAE
+        triangle/mean_square     |z|²/(d σ0²) of latents z ~ q_φ(z|x), about 1 where q_φ covers the prior; beyond
+                                 ``largest_mean_square`` or its inverse a runaway
+        triangle/active_latents  latents whose mean under q_φ varies with the image, by a variance above 0.01 (Burda et
+                                 al. 2016, arXiv 1509.00519, section 5.2). If there is none, the encoder has collapsed
+                                 onto the prior: that is told once, and changes nothing
+        triangle/rollbacks       how often it went back so far
+
+    Other fields, and what a rollback is, are those of :class:`thermoebm.callbacks.EnergyAlarm`.
+    """
+
+    ran_away = "Training ran away"
+    _images: Tensor | None = None
+    _active = -1.0
+    _told_of_collapse = False
+
+    @classmethod
+    def like(cls, alarm: EnergyAlarm) -> "TriangleAlarm":
+        """An alarm with the settings of another one."""
+        settings = inspect.signature(EnergyAlarm).parameters
+        return cls(**{name: getattr(alarm, name) for name in settings})
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        _, self._images, *_ = arguments
+        super().on_train_batch_end(trainer, pl_module, *arguments)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._images is not None:  # else resumed at the end of an epoch
+            super().on_train_epoch_end(trainer, pl_module)
+            self._images = None
+
+    @torch.no_grad()
+    def measure(self, trainer: pl.Trainer, model: ImageModel) -> Vitals:
+        assert isinstance(model, VAE)
+        assert self._images is not None
+        rng, x = model.stream("triangle alarm"), self._images
+        posterior = model.posterior(x)
+        z = posterior.sample(torch.randn(posterior.mean.shape, generator=rng, device=rng.device).to(x))
+        gap = error = x.new_zeros(())
+        if isinstance(model, DivergenceTriangle):
+            f, made = model.energies(x), model.energies(model.generate(len(x), rng))
+            gap, error = f.mean() - made.mean(), ((f.var() + made.var()) / len(x)).sqrt()
+        mean_square = z.square().mean() / model.reference.sigma**2
+        active = (posterior.mean.var(0) > ACTIVE).sum()
+        mine = [gap, error, mean_square, gap.new_tensor(float(bool(not_finite(model)))), active]
+        *vitals, self._active = trainer.strategy.reduce(
+            torch.stack([v.float() for v in mine]), reduce_op="mean"
+        ).tolist()
+        if self._active == 0 and not self._told_of_collapse:
+            self._told_of_collapse = True
+            rank_zero_warn(
+                f"The encoder has collapsed onto the prior in epoch {trainer.current_epoch}: no latent depends on the "
+                "image. Start again with a smaller --model.likelihood_sigma or a lower "
+                "--model.encoder_optimizer.learning_rate."
+            )
+        return Vitals(*vitals)
+
+    def fault(self, vitals: Vitals) -> str | None:
+        faults = ["parameters are not finite"] if vitals.broken else []
+        if not abs(vitals.tilt) <= self.largest_tilt:
+            faults.append(f"E_data[f] - E_generated[f] is {vitals.tilt:.3g} nats (limit ±{self.largest_tilt:g})")
+        square, limit = vitals.mean_square, self.largest_mean_square
+        if not 1 / limit <= square <= limit:
+            faults.append(
+                f"|z|²/(d σ0²) of the encoder's latents is {square:.3g} (limits {1 / limit:.3g} and {limit:g})"
+            )
+        return " and ".join(faults) or None
+
+    def scalars(self, vitals: Vitals) -> dict[str, float]:
+        return {
+            "triangle/energy_gap": vitals.tilt,
+            "triangle/mean_square": vitals.mean_square,
+            "triangle/active_latents": self._active,
+            "triangle/rollbacks": float(self.rollbacks),
+        }
+
+    def remedy(self, model: ImageModel) -> str:
+        if isinstance(model, DivergenceTriangle):
+            return "with a larger --model.terms.energy_penalty or a lower --model.energy_optimizer.learning_rate."
+        return "with lower learning rates."
