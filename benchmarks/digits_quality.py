@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from thermoebm.data import Digits
 from thermoebm.metrics.kernels import mmd2, rbf
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import ImageModel
 from thermoebm.runs import checkpoints
 
 
@@ -26,7 +26,7 @@ class Quality(NamedTuple):
     reconstruction_error: float
 
 
-def quality(model: LatentEBM, data: Digits, count: int = 1000) -> Quality:
+def quality(model: ImageModel, data: Digits, count: int = 1000) -> Quality:
     """Measures a model of 8x8 digits."""
     (train, labels), (held_out, _) = data.splits
     real_train, real_held_out = (images.float() / 127.5 - 1 for images in (train, held_out))

@@ -22,6 +22,7 @@ from torch import Tensor
 from thermoebm import evidence
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, paired, short_run
+from thermoebm.applications.settings import Settings
 from thermoebm.densities import PowerPosterior
 from thermoebm.ladders import equal_length
 from thermoebm.modules import LatentEBM
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--no_schedules", action="store_true")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = evaluation.Settings(evidence_images=options.images, device=device)
+    settings = Settings(evidence_images=options.images, device=device)
     model, data = evaluation.load(options.checkpoint, settings)
     levels = data.held_out_images[: options.images]
     flops = 400 * model.chains.generator_flops

@@ -21,6 +21,7 @@ import pandas as pd
 
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, annealed_evidence, dequantised
+from thermoebm.applications.settings import Settings
 from thermoebm.callbacks import EnergyAlarm
 from thermoebm.callbacks.energy_alarm import Vitals
 from thermoebm.study.analysis.collect import gather
@@ -87,7 +88,7 @@ def figure(runs: list[pd.DataFrame], path: Path) -> None:
 
 def evidence(checkpoint: Path, images: int) -> float:
     """Annealed log p(x) of the first held-out images, in nats."""
-    settings = evaluation.Settings(evidence_images=images)
+    settings = Settings(evidence_images=images)
     model, data = evaluation.load(checkpoint, settings)
     levels = data.held_out_images[:images]
     x = next(iter(dequantised(levels, model.device, settings.stream)))

@@ -10,6 +10,7 @@ import yaml
 
 from tests import ROOT
 from thermoebm.applications import evaluation
+from thermoebm.applications.settings import Settings
 from thermoebm.callbacks import GenerationMetrics
 from thermoebm.cli import evaluate
 from thermoebm.data import Digits
@@ -103,7 +104,7 @@ def test_one_field_allows_what_measuring_downloads(allowed, monkeypatch):
     GenerationMetrics(extractor="inception", num_samples=60).prepare(data)
     assert asked == {"weights": allowed, "data set": allowed}
     asked.clear()
-    evaluation.reference(data, evaluation.Settings(num_samples=60, extractor="inception"))
+    evaluation.reference(data, Settings(num_samples=60, extractor="inception"))
     assert asked == {"weights": allowed, "data set": allowed}
 
 

@@ -14,8 +14,9 @@ import torch
 from tests import ROOT
 from tests.oracle import LinearGaussian
 from thermoebm.applications import evaluation
-from thermoebm.applications.evaluation import Settings
 from thermoebm.applications.evidence.short_run import bits_per_dimension
+from thermoebm.applications.held_out import held_out
+from thermoebm.applications.settings import Settings
 from thermoebm.callbacks.gradient_report import report_scalars
 from thermoebm.cli.evaluate import find_checkpoints, labels, main
 from thermoebm.cli.evaluation_table import table
@@ -139,7 +140,7 @@ def test_the_short_run_evidence_is_that_of_uniformly_dequantised_images():
         held_out_images = torch.randint(0, 256, (130, 1, 2, 3), dtype=torch.uint8)
 
     model = Exact()
-    result = evaluation.held_out(model, Data(), Settings(evidence="short", evidence_images=120)).scalars
+    result = held_out(model, Data(), Settings(evidence="short", evidence_images=120)).scalars
     seen = torch.cat(model.seen)
     exact = []
     for image in seen.double():

@@ -8,7 +8,8 @@ import pytest
 
 from tests.cli.test_train import SHORT, cli, rows
 from thermoebm.applications import evaluation
-from thermoebm.applications.evaluation import Settings
+from thermoebm.applications.held_out import held_out
+from thermoebm.applications.settings import Settings
 
 # The checkpoint's run validated on one batch; this is the first hundred held-out images, one batch and a part of one.
 HUNDRED = [*SHORT, "--trainer.limit_val_batches", 1.0, "--data.num_val", 100]
@@ -47,7 +48,7 @@ def test_evaluate_says_the_same_up_to_noise(checkpoint, measured):
     model, data = evaluation.load(checkpoint, Settings())
     validated = measured("validate", *HUNDRED)
     settings = [Settings(evidence="short", evidence_images=100, seed=seed) for seed in range(8)]
-    draws = [evaluation.held_out(model, data, each).scalars for each in settings]
+    draws = [held_out(model, data, each).scalars for each in settings]
     for name in ("reconstruction_error", "short_run_evidence", "left_sum", "right_sum"):
         values = [draw[name] for draw in draws]
         assert abs(fmean(values) - validated[name]) < 4 * stdev(values) * math.sqrt(1 + 1 / 8), name

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from thermoebm.densities import GaussianLikelihood, GaussianPrior
-from thermoebm.objectives import DiagonalGaussian, Noise, Triangle
+from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior
+from thermoebm.objectives import Noise, Triangle
 
 SIGMA = 0.5  # of pixels; the prior's is 1
 MEAN, VARIANCE = 0.4, 1.7  # of the data

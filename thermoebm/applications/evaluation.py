@@ -1,77 +1,27 @@
 """Evaluation of a trained model: distances of its samples to real images, short-run evidence, reconstructions."""
 
-import math
-import zlib
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, remarks, short_run, summary
+from thermoebm.applications.settings import Settings
 from thermoebm.callbacks.gradient_report import AcrossParameters, report_scalars
 from thermoebm.callbacks.grids import reconstruction_grid
 from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
 from thermoebm.metrics import features
-from thermoebm.metrics.extrapolation import Extrapolation, Protocol, fit_sizes
+from thermoebm.metrics.extrapolation import Extrapolation, fit_sizes
 from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
 from thermoebm.modules import ImageModel, LatentEBM, generation
-from thermoebm.modules.annealed import BATCH, LEVELS_PER_UNIT, dequantised
+from thermoebm.modules.annealed import LEVELS_PER_UNIT
 from thermoebm.modules.diagnosis import Diagnosis, diagnose
 from thermoebm.runs import checkpoints
 from thermoebm.runtime import randomness
-from thermoebm.runtime.progress import bar
-
-#: The evidence that is measured.
-Kind = Literal["none", "short", "annealed"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of an evaluation.
-
-    Args:
-        num_samples: Number of generated images, and maximum number of real images they are compared with.
-        extractor: Name of the features; see :mod:`thermoebm.metrics.features`.
-        split: Real images that samples are compared with: the held-out (``test``) or the training images (``train``).
-        sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
-        protocol: How subsets are drawn.
-        evidence: Evidence that is measured: ``annealed``, with its error, beside that of ``short`` chains; only the
-            latter; or ``none``.
-        annealing: How the annealed evidence is measured.
-        evidence_images: Maximum number of held-out images whose evidence and reconstructions are measured.
-        seed: Seed of all noise and subsets.
-        device: Device of the computation.
-        gradient_variance: Measure the variance of the learning gradient on held-out images too.
-        chains: Compare the short chains with long corrected ones too.
-        root: Folder or file of the real images; None: the same as in training.
-        download: Whether an absent data set, or absent weights of the extractor, may be downloaded; None: as the config
-            of the checkpoint says.
-    """
-
-    num_samples: int = 4500
-    extractor: str = "classifier"
-    split: Literal["test", "train"] = "test"
-    sizes: tuple[int, ...] | None = None
-    protocol: Protocol = "nested"
-    evidence: Kind = "annealed"
-    annealing: Annealing = Annealing()  # noqa: RUF009  (frozen)
-    evidence_images: int = 300
-    seed: int = 0
-    device: str = "cpu"
-    gradient_variance: bool = False
-    chains: bool = False
-    root: str | None = None
-    download: bool | None = None
-
-    def stream(self, name: str, *counters: int) -> torch.Generator:
-        """The random stream for one named use."""
-        return randomness.stream(self.device, self.seed, f"evaluate {name}", *counters)
 
 
 def gradient_variance(model: ImageModel, data: ImageDataModule, settings: Settings) -> dict[str, float]:
@@ -185,63 +135,6 @@ def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
     return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + said)
-
-
-class HeldOut(NamedTuple):
-    """Measures of held-out images: scalars by name, the annealed evidence of each image, and remarks in sentences."""
-
-    scalars: dict[str, Any]
-    annealed: Evidence | None
-    remarks: list[str]
-
-
-def held_out(model: ImageModel, data: ImageDataModule, settings: Settings) -> HeldOut:
-    """Reconstruction error of held-out images, and log-evidence of the same images, uniformly dequantised.
-
-    ``evidence`` is annealed, with its errors (see :mod:`thermoebm.applications.evidence`). ``short_run_evidence``
-    (trapezium), ``left_sum`` and ``right_sum`` are from the short chains of training: no bound, and no bracket.
-    """
-    levels = data.held_out_images[: settings.evidence_images]
-    scalars: dict[str, Any] = {
-        "reconstruction_error": _reconstruction_error(model, levels, settings),
-        "evidence_images": len(levels),
-        "held_out_images": len(data.held_out_images),
-    }
-    if settings.evidence == "none" or not isinstance(model, LatentEBM):
-        return HeldOut(scalars, None, [])
-    batches = list(dequantised(levels, model.device, settings.stream))
-    logs = []
-    with bar(len(levels), "short-run evidence", "image") as progress:
-        for i, x in enumerate(batches):
-            logs.append(short_run.sums(model, x, settings.stream("evidence", i)))
-            progress.update(len(x))
-    each = torch.cat(logs, 1)
-    means, dimensions = each.mean(1).tolist(), levels[0].numel()
-    scalars |= dict(zip(("short_run_evidence", "left_sum", "right_sum"), means, strict=True))
-    scalars |= {
-        "short_run_evidence_se": (each[0].std() / math.sqrt(len(levels))).item(),
-        "short_run_bits_per_dimension": short_run.bits_per_dimension(means[0], dimensions),
-        "chains": short_run.chains(model),
-    }
-    if settings.evidence == "short":
-        return HeldOut(scalars, None, [])
-    annealed = annealed_evidence(model, torch.cat(batches), settings.annealing, settings.stream)
-    scalars |= summary(annealed)
-    scalars["bits_per_dimension"] = short_run.bits_per_dimension(scalars["evidence"], dimensions)
-    scalars["evidence_of"] = f"{zlib.crc32(levels.numpy().tobytes()):08x}"  # comparisons need the same images
-    scalars["evidence_of_each"] = annealed.images.value.tolist()
-    return HeldOut(scalars, annealed, remarks(annealed))
-
-
-@torch.no_grad()
-def _reconstruction_error(model: ImageModel, levels: Tensor, settings: Settings) -> float:
-    """Mean square per pixel."""
-    squared = 0.0
-    for i, batch in enumerate(levels.split(BATCH)):
-        x = batch.to(model.device).float() / LEVELS_PER_UNIT - 1
-        difference = x - model.reconstruct(x, settings.stream("reconstructions", i))
-        squared += difference.double().square().sum().item()
-    return squared / levels.numel()
 
 
 def chain_quality(model: ImageModel, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:

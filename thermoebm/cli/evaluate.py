@@ -14,7 +14,8 @@ import torch
 from torchvision.utils import save_image
 
 from thermoebm.applications import evaluation
-from thermoebm.applications.evaluation import Kind, Settings
+from thermoebm.applications.held_out import held_out as measure_held_out
+from thermoebm.applications.settings import Kind, Settings
 from thermoebm.callbacks.chain_figure import chain_figure
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli.evaluation_table import table
@@ -148,7 +149,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
         save_image(evaluation.reconstructions(model, data, settings), folder / "reconstructions.png")
-        held_out = evaluation.held_out(model, data, settings)
+        held_out = measure_held_out(model, data, settings)
         if held_out.annealed is not None:
             write_table(held_out.annealed, folder / "evidence.csv")
         gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}

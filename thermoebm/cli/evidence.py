@@ -13,6 +13,7 @@ import torch
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence import Annealing, Evidence, annealed_evidence, bounds, remarks, short_run, summary
 from thermoebm.applications.evidence.figure import evidence_figure
+from thermoebm.applications.settings import Settings
 from thermoebm.cli.parser import Parser, add_download, positive
 from thermoebm.evidence import Weighed
 from thermoebm.modules import LatentEBM
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     try:
         annealing = annealing_of(options)
-        settings = evaluation.Settings(
+        settings = Settings(
             evidence_images=options.evidence_images,
             seed=options.seed,
             device=device,
@@ -56,7 +57,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m thermoebm.applications.evidence",
         description="log p(x) of held-out images by annealed importance sampling, and both bounds on simulated ones.",
     )
-    defaults = evaluation.Settings()
+    defaults = Settings()
     parser.add_argument("checkpoint", type=Path, help="the checkpoint, or a run's folder")
     parser.add_argument("--which", choices=get_args(Which), default="last", help="of a folder: last.ckpt or best.ckpt")
     parser.add_argument("--output", type=Path, help="folder for what is written; default: the checkpoint's")
@@ -114,7 +115,7 @@ def _of(images: Weighed) -> dict[str, float]:
     return {"evidence": mean, "evidence_mc_se": error, **medians}
 
 
-def _measure(path: Path, output: Path, settings: evaluation.Settings, annealing: Annealing, simulated: int) -> None:
+def _measure(path: Path, output: Path, settings: Settings, annealing: Annealing, simulated: int) -> None:
     model, data = evaluation.load(path, settings)
     if not isinstance(model, LatentEBM):
         raise ValueError(f"{path} is a {type(model).__name__}; its evidence is measured by evaluate.py.")

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from thermoebm.densities import PowerPosterior
 from thermoebm.evidence import Weighed, anneal, weigh
 from thermoebm.ladders import equal_length
+from thermoebm.modules.image_model import ImageModel
 from thermoebm.modules.latent_ebm import LatentEBM
-from thermoebm.modules.starts import FIRST_STEP, Starts, Stream, draw_starts, work_of_starts
+from thermoebm.modules.routes import Route, route_of
+from thermoebm.modules.starts import FIRST_STEP, Starts, Stream, work_of_starts
 from thermoebm.runtime.progress import Bar, bar
 from thermoebm.samplers import MALA, Pilot, run_pilot
 from thermoebm.schedules import power_law
@@ -87,7 +88,7 @@ class Trial(NamedTuple):
 class Evidence(NamedTuple):
     """The evidence of images, by trials whose number of steps doubles; the last one counts."""
 
-    starts: Starts
+    starts: Starts | None  # draws of a tilted prior; None: starts are exact
     pilot: Pilot
     trials: list[Trial]
     settings: Annealing
@@ -130,49 +131,48 @@ def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 
 def annealed_evidence(
-    model: LatentEBM, images: Tensor, settings: Annealing, stream: Stream, title: str = "evidence"
+    model: ImageModel, images: Tensor, settings: Annealing, stream: Stream, title: str = "evidence"
 ) -> Evidence:
     """log p_θ(x) of images (B, C, H, W) by annealed importance sampling, N doubled until the estimate stays.
 
     A pilot on the first images finds step sizes by temperature and temperatures at equal thermodynamic length; both
-    are then frozen. In expectation each estimate is at most the truth, but for the error of the starts: exact draws of
-    p_α exist for few energies.
+    are then frozen. In expectation each estimate is at most the truth, but for the error of a latent EBM's starts:
+    exact draws of p_α exist for few energies. A model with an encoder starts at exact draws of q_φ.
 
     Raises:
-        ValueError: If the networks' values are not finite.
+        ValueError: If the networks' values are not finite, or the model has no latents.
     """
     trials = settings.trials()
     batches = images.split(BATCH)
-    work = len(_PILOT) + work_of_starts(settings.prior_steps) + len(batches) * sum(trials)
+    first = work_of_starts(settings.prior_steps) if isinstance(model, LatentEBM) else 0
+    work = len(_PILOT) + first + len(batches) * sum(trials)
     with bar(work, title, "step") as progress:
-        starts = draw_starts(model, settings.particles, settings.prior_steps, stream, progress)
-        found = _pilot(model, batches[0], starts, settings, stream, progress)
-        evidence = Evidence(starts, found, [], settings)
+        route = route_of(model, settings.particles, settings.prior_steps, stream, progress)
+        found = _pilot(route, batches[0], settings, stream, progress)
+        evidence = Evidence(route.starts, found, [], settings)
         for steps in trials:
-            evidence.trials.append(_trial(model, batches, evidence, steps, stream, progress))
+            evidence.trials.append(_trial(route, batches, evidence, steps, stream, progress))
             if evidence.reached:
                 break
     return evidence
 
 
-def _pilot(model: LatentEBM, x: Tensor, starts: Starts, settings: Annealing, stream: Stream, progress: Bar) -> Pilot:
-    z = starts.draw((settings.chains, len(x)), stream("annealed pilot starts"))
-    path = PowerPosterior(model.prior, model.likelihood, x, torch.zeros(()))
+def _pilot(route: Route, x: Tensor, settings: Annealing, stream: Stream, progress: Bar) -> Pilot:
+    z, path = route.draw(x, settings.chains, stream("annealed pilot starts")), route.path(x)
     if not path.tempered(z).isfinite().all():
-        raise ValueError("Annealing: log p(x|z) at samples of the prior is not finite; check the generator's weights.")
+        raise ValueError("Annealing: log p(x|z) where chains start is not finite; check the generator's weights.")
     return run_pilot(path, _PILOT, MALA(FIRST_STEP, 1), z, stream("annealed pilot"), progress=progress.update)
 
 
 def _trial(
-    model: LatentEBM, batches: tuple[Tensor, ...], evidence: Evidence, steps: int, stream: Stream, progress: Bar
+    route: Route, batches: tuple[Tensor, ...], evidence: Evidence, steps: int, stream: Stream, progress: Bar
 ) -> Trial:
     points, kernel = plan(evidence.pilot, steps)
     weights, accepted, failed = [], [], 0
     for i, x in enumerate(batches):
         rng = stream("annealed", steps, i)
-        z = evidence.starts.draw((evidence.settings.chains, len(x)), rng)
-        path = PowerPosterior(model.prior, model.likelihood, x, torch.zeros(()))
-        ends = anneal(path, points, kernel, z, rng, runner=model.chains.call, progress=progress.update)
+        z, path = route.draw(x, evidence.settings.chains, rng), route.path(x)
+        ends = anneal(path, points, kernel, z, rng, runner=route.runner, progress=progress.update)
         weights.append(weigh(ends.log_weights))
         accepted.append(ends.acceptance.cpu())
         failed += ends.not_finite
@@ -193,7 +193,7 @@ def mean_and_error(images: Weighed) -> tuple[float, float]:
     return images.value.mean().item(), images.standard_error.square().sum().sqrt().item() / len(images.value)
 
 
-def summary(evidence: Evidence) -> dict[str, object]:
+def summary(evidence: Evidence) -> dict[str, Any]:
     """What tables show, by name: nats per image, errors, and how far the chains can be trusted."""
     images, last, starts = evidence.images, evidence.trials[-1], evidence.starts
     (mean, error), (change, change_error) = mean_and_error(images), evidence.change()
@@ -210,10 +210,15 @@ def summary(evidence: Evidence) -> dict[str, object]:
         "evidence_doubtful": evidence.doubtful,
         "evidence_acceptance": last.acceptance,
         "evidence_not_finite": last.not_finite,
-        "evidence_starts_effective_size": starts.effective_size,
-        "log_z": starts.log_z,
-        "log_z_mc_se": starts.log_z_error,
-    }
+    } | (
+        {}
+        if starts is None
+        else {
+            "evidence_starts_effective_size": starts.effective_size,
+            "log_z": starts.log_z,
+            "log_z_mc_se": starts.log_z_error,
+        }
+    )
 
 
 def remarks(evidence: Evidence) -> list[str]:
@@ -234,7 +239,7 @@ def remarks(evidence: Evidence) -> list[str]:
             f"{settings.chains} chains or log weights that spread by more than 1, which biases their evidence "
             "downwards; allow more steps or chains."
         )
-    if starts.effective_size < 0.1 * settings.particles:
+    if starts is not None and starts.effective_size < 0.1 * settings.particles:
         told.append(
             f"The {settings.particles} draws of the prior had an effective size of {starts.effective_size:.0f}; allow "
             "more prior steps."

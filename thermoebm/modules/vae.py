@@ -5,13 +5,13 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from thermoebm.densities import GaussianLikelihood, GaussianPrior
+from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.finiteness import Refusals
 from thermoebm.modules.fitting import Network
 from thermoebm.modules.image_model import ImageModel
 from thermoebm.networks import ConvEncoder, Encoder, Generator
-from thermoebm.objectives import DiagonalGaussian, Noise, Output, Triangle
+from thermoebm.objectives import Noise, Output, Triangle
 from thermoebm.optim import DecayedAdam
 from thermoebm.runtime.cost import forward_flops, trial
 from thermoebm.runtime.numbers import positive

@@ -7,10 +7,9 @@ from thermoebm.objectives.base import Model, Objective, Output
 from thermoebm.objectives.gaussian_kl import GaussianKL
 from thermoebm.objectives.maximum_likelihood import MaximumLikelihood
 from thermoebm.objectives.thermodynamic import ThermodynamicIntegration
-from thermoebm.objectives.triangle import DiagonalGaussian, Noise, Triangle
+from thermoebm.objectives.triangle import Noise, Triangle
 
 __all__ = [
-    "DiagonalGaussian",
     "GaussianKL",
     "MaximumLikelihood",
     "Model",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from thermoebm.densities import GaussianLikelihood, GaussianPrior, without_autocast
+from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior, without_autocast
 from thermoebm.objectives.base import Output
 
 
@@ -41,32 +41,6 @@ class ThreeNetworks(Protocol):
 
     reference: GaussianPrior
     likelihood: GaussianLikelihood
-
-
-class DiagonalGaussian(NamedTuple):
-    """q_φ(z|x) = N(z; μ(x), diag σ²(x)), as an encoder returns it.
-
-    Args:
-        mean: μ (B, d).
-        log_variance: log σ² (B, d).
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """μ + σ ε (B, d)."""
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log q_φ(z|x) (B,), in nats, of z (B, d)."""
-        squared = (z - self.mean).square() * (-self.log_variance).exp()
-        return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).sum(-1)
-
-    def kl_to(self, prior: GaussianPrior) -> Tensor:
-        """KL(q_φ(z|x) ‖ N(0, σ0² I)) (B,), in nats."""
-        log_ratio = self.log_variance - 2 * math.log(prior.sigma)
-        return 0.5 * (log_ratio.exp() + self.mean.square() / prior.sigma**2 - 1 - log_ratio).sum(-1)
 
 
 @dataclass(frozen=True)

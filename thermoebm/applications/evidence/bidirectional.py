@@ -40,8 +40,9 @@ def bounds(
     exact draws of p_α; they are as good as :class:`Starts` are.
     """
     rng = stream("simulated")
+    assert evidence.starts is not None  # a latent EBM's
     chains, found = evidence.settings.chains, []
-    z = evidence.starts.draw((count,), rng)
+    z = (starts := evidence.starts).draw((count,), rng)
     with torch.no_grad():
         x = model.generator(z)
         x = x + model.likelihood.sigma * torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
@@ -53,7 +54,7 @@ def bounds(
             both = []
             for backwards in (False, True):
                 noise = stream("simulated", n, int(backwards))
-                start = z.expand(chains, *z.shape) if backwards else evidence.starts.draw((chains, count), noise)
+                start = z.expand(chains, *z.shape) if backwards else starts.draw((chains, count), noise)
                 ends = anneal(
                     path, points, kernel, start.contiguous(), noise,
                     backwards=backwards, runner=model.chains.call, progress=progress.update,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermoebm.applications.evaluation import Settings
+from thermoebm.applications.settings import Settings
 from thermoebm.gradients.draws import trainable
 from thermoebm.modules import ImageModel, LatentEBM
 from thermoebm.modules.generation import BATCH
