@@ -21,7 +21,7 @@ def settings(config: Any) -> dict[str, Setting]:
     power, intervals = _ladder(at(objective, "init_args.schedule")) if ti else (None, None)
     return {
         "dataset": _dataset(at(config, "data")),
-        "objective": names.get(kind, kind) if (kind := _class(objective)) else None,
+        "objective": names.get(kind, kind) if (kind := _class(objective)) else _other_model(at(config, "model")),
         "estimator": at(config, "model.init_args.objective.init_args.estimator") if ti else None,
         "power": power,
         "batch_size": at(config, "data.init_args.batch_size"),
@@ -54,6 +54,12 @@ def _class(part: Any) -> str | None:
     """The last component of a class path: ``thermoebm.data.Digits`` and ``Digits`` are both Digits."""
     path = part if isinstance(part, str) else at(part, "class_path")
     return path.rpartition(".")[2] if isinstance(path, str) else None
+
+
+def _other_model(model: Any) -> str | None:
+    """The class of a model that has no objective of its own, such as VAE, which it then stands for."""
+    kind = _class(model)
+    return None if kind == "LatentEBM" else kind
 
 
 def _ladder(schedule: Any) -> tuple[float | None, int | None]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from thermoebm.modules import LatentEBM
 from thermoebm.runtime.cost import choose_precision, choose_threads, compiles
 from thermoebm.runtime.step_time import Rates, measured
 from thermoebm.runtime.threads import threads
@@ -44,14 +45,15 @@ class Machines:
         config, model, device = cell.composed.config, cell.composed.model, self.device(cell)
         batch = int(config["data"]["init_args"]["batch_size"])
         half = "16" in str(config["trainer"]["precision"] or choose_precision(config["trainer"]["accelerator"]))
-        flops = batch * model.chains.generator_flops
+        flops = batch * model.image_flops()
         with threads(self.threads):
             count = choose_threads(flops)
         way = device.type, count, half
         if way not in self._rates:
             with threads(count), torch.autocast(device.type, torch.bfloat16, enabled=half):
                 self._rates[way] = measured(device)
-        return Machine(self._rates[way], compiles(model.chains.compile, flops, device.type), half)
+        fused = isinstance(model, LatentEBM) and compiles(model.chains.compile, flops, device.type)
+        return Machine(self._rates[way], fused, half)
 
     def seconds(self, cell: Cell, work: Work) -> float:
         """Predicted duration of a run of the cell."""
