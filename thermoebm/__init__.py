@@ -11,7 +11,7 @@ from thermoebm.runtime import lazy as _lazy
 from thermoebm.runtime import torchvision as _torchvision
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
-    from thermoebm.modules import LatentEBM
+    from thermoebm.modules import VAE, DivergenceTriangle, LatentEBM
     from thermoebm.networks import ConvGenerator, EnergyMLP
     from thermoebm.objectives import MaximumLikelihood, ThermodynamicIntegration
     from thermoebm.runs.checkpoints import load_model as load
@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
 __version__ = "0.1.0"
 __all__ = [
     "ULA",
+    "VAE",
     "ConvGenerator",
+    "DivergenceTriangle",
     "EnergyMLP",
     "LatentEBM",
     "MaximumLikelihood",
@@ -35,7 +37,7 @@ _torchvision.install()
 _get, __dir__, _ = _lazy.attach(
     __name__,
     {
-        "modules": "LatentEBM",
+        "modules": "DivergenceTriangle LatentEBM VAE",
         "networks": "ConvGenerator EnergyMLP",
         "objectives": "MaximumLikelihood ThermodynamicIntegration",
         "runs": "load=load_model",

@@ -15,7 +15,7 @@ from tests import ROOT
 from tests.oracle import LinearGaussian
 from thermoebm.applications import evaluation
 from thermoebm.applications.evidence.short_run import bits_per_dimension
-from thermoebm.applications.held_out import held_out
+from thermoebm.applications.held_out_images import held_out
 from thermoebm.applications.settings import Settings
 from thermoebm.callbacks.gradient_report import report_scalars
 from thermoebm.cli.evaluate import find_checkpoints, labels, main

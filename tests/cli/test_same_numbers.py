@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.test_train import SHORT, cli, rows
 from thermoebm.applications import evaluation
-from thermoebm.applications.held_out import held_out
+from thermoebm.applications.held_out_images import held_out
 from thermoebm.applications.settings import Settings
 
 # The checkpoint's run validated on one batch; this is the first hundred held-out images, one batch and a part of one.

@@ -8,6 +8,8 @@ from thermoebm.runtime import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
-        "evaluation": "Fidelity HeldOut Reference Settings held_out",
+        "evaluation": "Fidelity Reference",
+        "held_out_images": "HeldOut held_out",
+        "settings": "Settings",
     },
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 from thermoebm.applications.settings import Settings
 from thermoebm.callbacks.gradient_report import AcrossParameters, report_scalars
 from thermoebm.callbacks.grids import reconstruction_grid
+from thermoebm.callbacks.image_energies import energies_of
 from thermoebm.data import ImageDataModule, named
 from thermoebm.gradients.draws import measure, trainable
 from thermoebm.metrics import features
@@ -17,7 +18,7 @@ from thermoebm.metrics.extrapolation import Extrapolation, fit_sizes
 from thermoebm.metrics.features import Extractor
 from thermoebm.metrics.fidelity import inception_score, mifid
 from thermoebm.metrics.summary import summarise
-from thermoebm.modules import ImageModel, LatentEBM, generation
+from thermoebm.modules import DivergenceTriangle, ImageModel, LatentEBM, generation
 from thermoebm.modules.annealed import LEVELS_PER_UNIT
 from thermoebm.modules.diagnosis import Diagnosis, diagnose
 from thermoebm.runs import checkpoints
@@ -135,6 +136,12 @@ def fidelity(fake: Tensor, reference: Reference, settings: Settings) -> Fidelity
         mean, deviation = inception_score(extractor.head(y).cpu())
         scalars |= {names.score: mean.item(), f"{names.score}_sd": deviation.item()}
     return Fidelity(scalars | {"real_images": len(real)}, lines, scaled + said)
+
+
+def energies(model: DivergenceTriangle, data: ImageDataModule, settings: Settings) -> dict[str, Tensor]:
+    """f_α of held-out images, the first, and of other kinds: :func:`thermoebm.callbacks.image_energies.energies_of`."""
+    x = data.held_out_images[: settings.evidence_images].to(model.device).float() / LEVELS_PER_UNIT - 1
+    return energies_of(model, x, settings.stream("energies"))
 
 
 def chain_quality(model: ImageModel, data: ImageDataModule, settings: Settings) -> dict[str, Diagnosis]:

@@ -14,14 +14,17 @@ import torch
 from torchvision.utils import save_image
 
 from thermoebm.applications import evaluation
-from thermoebm.applications.held_out import held_out as measure_held_out
+from thermoebm.applications.held_out_images import held_out as measure_held_out
 from thermoebm.applications.settings import Kind, Settings
 from thermoebm.callbacks.chain_figure import chain_figure
+from thermoebm.callbacks.image_energies import area_under_roc, energy_figure
 from thermoebm.callbacks.pictures import image_grid
 from thermoebm.cli.evaluation_table import table
 from thermoebm.cli.evidence import add_options, annealing_of, write_table
 from thermoebm.cli.parser import Parser, add_download, positive
+from thermoebm.data import ImageDataModule
 from thermoebm.metrics.summary import extrapolation_figure
+from thermoebm.modules import DivergenceTriangle
 from thermoebm.runs.finding import Which, find_checkpoints, without_best
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
@@ -154,6 +157,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
             write_table(held_out.annealed, folder / "evidence.csv")
         gradients = evaluation.gradient_variance(model, data, settings) if settings.gradient_variance else {}
         quality = evaluation.chain_quality(model, data, settings) if settings.chains else {}
+        areas = _energies(model, data, settings, folder) if isinstance(model, DivergenceTriangle) else {}
     if quality:
         title = f"Short chains of {folder.name} against long corrected ones"
         chain_figure(quality, title).savefig(folder / "chains.png", dpi=120)
@@ -164,6 +168,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
         "num_samples": settings.num_samples,
         **held_out.scalars,
         **gradients,
+        **areas,
         **{f"chains/{density}/{k}": v for density, found in quality.items() for k, v in found.scalars().items()},
         "extrapolations": {},
         "remarks": chosen + reference.remarks + held_out.remarks,
@@ -176,6 +181,14 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     extrapolation_figure(lines).savefig(folder / "extrapolation.png", dpi=120)
     fitted = {name: line._asdict() | {"slope_is_noise": line.slope_is_noise} for name, line in lines.items()}
     yield row | scalars | {"extrapolations": fitted, "remarks": remarks}
+
+
+def _energies(model: DivergenceTriangle, data: ImageDataModule, settings: Settings, folder: Path) -> dict[str, float]:
+    """Draws the histogram of energies; returns areas under ROC curves of held-out images against the other kinds."""
+    energies = evaluation.energies(model, data, settings)
+    energy_figure(energies, folder.name).savefig(folder / "energies.png", dpi=120)
+    real, *_ = energies.values()
+    return {f"energy_auroc/{kind}": area_under_roc(real, f) for kind, f in energies.items() if f is not real}
 
 
 def write_tables(results: list[dict[str, Any]], settings: Settings, output: Path) -> None:

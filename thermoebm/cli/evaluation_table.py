@@ -10,7 +10,6 @@ from thermoebm.metrics.summary import plus_minus
 
 # The gradient variances that the table shows.
 _GRADIENT = "gradient_variance/per_parameter/{}/{}"
-_NETWORKS = ("energy", "generator")
 _PARTS = ("total", "data", "sampler")
 
 
@@ -35,11 +34,13 @@ def table(results: list[dict[str, Any]]) -> str:
         if not annealed:
             form = "{short_run_bits_per_dimension:.3f}"
             columns["short-run bits/dim"] = [_if("short_run_evidence", form, row) for row in results]
-    gradients = any(_GRADIENT.format("total", "both") in row for row in results)
-    for network in _NETWORKS if gradients else ():
-        columns[f"gradient of {network}"] = [
-            ", ".join(f"{row[_GRADIENT.format(part, network)]:.3g}" for part in _PARTS) for row in results
-        ]
+    if bounds := [row for row in results if "importance_bound" in row]:
+        form = "{importance_bound:.2f} ± {importance_bound_se:.2f}"
+        columns["importance bound"] = [_if("importance_bound", form, row) for row in results]
+    gradients = _networks(results)
+    for network in gradients:
+        form = ", ".join(f"{{{_GRADIENT.format(part, network)}:.3g}}" for part in _PARTS)
+        columns[f"gradient of {network}"] = [_if(_GRADIENT.format("total", network), form, row) for row in results]
     widths = [max(map(len, [head, *cells])) for head, cells in columns.items()]
     lines = [list(columns), *zip(*columns.values(), strict=True)]
     text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -52,10 +53,14 @@ def table(results: list[dict[str, Any]]) -> str:
         )
     )
     notes += dict.fromkeys(f"Short-run evidence in nats per held-out image: {row['chains']}." for row in short)
+    notes += dict.fromkeys(
+        f"Importance bound: a lower bound of log p(x), by {row['importance_draws']} draws of the encoder."
+        for row in bounds
+    )
     notes += _comparisons(results)
     notes.append("± is one standard error over images.")
     notes += _noise(results, distances)
-    measured = "Reconstruction and evidence" if short else "Reconstruction"
+    measured = "Reconstruction and evidence" if short or bounds else "Reconstruction"
     notes += dict.fromkeys(
         f"{measured}: {row['evidence_images']} of {row['held_out_images']} held-out images, dequantised for the "
         "evidence, noise of --seed; train.py validate and test: all, not dequantised, other noise."
@@ -64,6 +69,13 @@ def table(results: list[dict[str, Any]]) -> str:
     if gradients:
         notes.append("Gradient variance per parameter, on held-out images: total, data noise, sampler noise.")
     return "\n".join(["", *text, "", *notes])
+
+
+def _networks(results: list[dict[str, Any]]) -> list[str]:
+    """The networks whose gradient was measured, without their single tensors and all of them together."""
+    total = _GRADIENT.format("total", "")
+    named = (name.removeprefix(total) for row in results for name in row if name.startswith(total))
+    return [name for name in dict.fromkeys(named) if "." not in name and name != "both"]
 
 
 def _if(name: str, form: str, row: dict[str, Any]) -> str:

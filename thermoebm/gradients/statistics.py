@@ -32,7 +32,10 @@ def across_parameters(gradient: Gradient) -> tuple[Tensor, Tensor]:
 
 
 def networks(names: Sequence[str]) -> dict[str, list[int]]:
-    """Positions of the tensors of each network, by the first part of their names; ``both`` has all positions."""
+    """Positions of the tensors of each network, by the first part of their names.
+
+    ``both`` has all positions: those of a latent EBM's two networks, or of all that another model has.
+    """
     members: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         members.setdefault(name.split(".")[0], []).append(i)
