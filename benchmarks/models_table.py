@@ -5,8 +5,8 @@
 
 Of each run's last checkpoint: MMD² and least share of a digit (benchmarks/digits_quality.py), which are computed here;
 the extrapolated kernel distance to held-out digits, the reconstruction error and annealed log p(x) of all held-out
-digits, which the study has measured; operations and seconds of training. The difference of log p(x) to the first cell is
-paired by seed, ± its standard error.
+digits, which the study has measured; operations and seconds of training. The difference of log p(x) to the first cell
+is paired by seed, ± its standard error.
 """
 
 import argparse
