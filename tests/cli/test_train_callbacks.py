@@ -120,3 +120,10 @@ def test_a_resumed_run_has_the_metrics_of_the_uninterrupted_one(whole, tmp_path,
     for name in PICTURES:
         for file in (whole / name).rglob("*.*"):
             assert (run / file.relative_to(whole)).read_bytes() == file.read_bytes()
+
+
+def test_a_callback_needs_no_list(tmp_path):
+    """As Lightning takes it; its fields may follow."""
+    given = ("--trainer.callbacks", "thermoebm.callbacks.SampleGrid", "--trainer.callbacks.count", 4)
+    cli("fit", *SHORT, *given, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1, "--runs", tmp_path)
+    assert (tmp_path / "digits" / "0" / "samples" / "epoch-0001.png").is_file()

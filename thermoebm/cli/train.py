@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -120,7 +121,8 @@ class CLI(LightningCLI):
             trainer_config["precision"] = choose_precision(trainer_config["accelerator"])
         if trainer_config["num_sanity_val_steps"] is None:  # faults are found before; it would only come before a step
             trainer_config["num_sanity_val_steps"] = 0
-        callbacks = trainer_config["callbacks"] = list(trainer_config["callbacks"] or [])
+        wanted = trainer_config["callbacks"] or []  # Lightning also takes one that is in no list
+        callbacks = trainer_config["callbacks"] = [wanted] if isinstance(wanted, pl.Callback) else list(wanted)
         self.best = self._get(self.config_init, "best")
         if trainer_config["enable_checkpointing"] is not False:
             callbacks.append(self.best)  # before LastCheckpoint; a checkpoint has its state, whatever is done with it
