@@ -1,6 +1,7 @@
 """The alarm for a divergence triangle, or a VAE, that diverges or collapses."""
 
 import inspect
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -68,17 +69,19 @@ class TriangleAlarm(EnergyAlarm):
         mean_square = z.square().mean() / model.reference.sigma**2
         active = (posterior.mean.var(0) > ACTIVE).sum()
         mine = [gap, error, mean_square, gap.new_tensor(float(bool(not_finite(model)))), active]
-        *vitals, self._active = trainer.strategy.reduce(
+        *means, self._active = trainer.strategy.reduce(
             torch.stack([v.float() for v in mine]), reduce_op="mean"
         ).tolist()
-        if self._active == 0 and len(x) > 1 and trainer.global_step >= LEAST_STEPS and not self._told_of_collapse:
+        vitals = Vitals(*means)
+        known = math.isfinite(vitals.mean_square) and len(x) > 1 and trainer.global_step >= LEAST_STEPS
+        if self._active == 0 and known and not self._told_of_collapse:
             self._told_of_collapse = True
             rank_zero_warn(
                 f"The encoder has collapsed onto the prior in epoch {trainer.current_epoch}: no latent depends on the "
                 "image. Start again with a smaller --model.likelihood_sigma or a lower "
                 "--model.encoder_optimizer.learning_rate."
             )
-        return Vitals(*vitals)
+        return vitals
 
     def fault(self, vitals: Vitals) -> str | None:
         faults = ["parameters are not finite"] if vitals.broken else []
