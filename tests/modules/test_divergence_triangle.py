@@ -195,6 +195,7 @@ ONE_TENSOR = (
             "the same image_shape.",
         ),
         ({"encoder": Head(lambda f: f.expand(-1, 6))}, f"{ONE_TENSOR}shape (2, 6)."),
+        ({"encoder": Head(lambda f: torch.stack([f.expand(-1, 6)] * 2))}, f"{ONE_TENSOR}shape (2, 6)."),
         ({"encoder": Head(lambda f: (f, f))}, f"{ONE_TENSOR}shape (2, 6)."),
         ({"encoder": Head(lambda f: (f.expand(-1, 6), None))}, f"{ONE_TENSOR}shape (2, 6)."),
         (
@@ -222,13 +223,14 @@ def test_what_does_not_fit_is_told_in_a_sentence(fields, told):
         model_of(DivergenceTriangle, **fields)
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 16, 16)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_another_shape_are_told(kind):
+def test_images_of_another_shape_are_told(kind, shape):
     model = model_of(kind)
     model.check_images((1, 8, 8))
     told = (
-        f"{kind.__name__}: the generator makes images of shape (1, 8, 8), the data set has (3, 32, 32); set the "
+        f"{kind.__name__}: the generator makes images of shape (1, 8, 8), the data set has {shape}; set the "
         "generator's image_shape or the data's image size."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-        model.check_images((3, 32, 32))
+        model.check_images(shape)
