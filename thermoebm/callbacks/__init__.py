@@ -17,6 +17,7 @@ from thermoebm.callbacks.hparams import HParams
 from thermoebm.callbacks.image_energies import EnergyHistogram
 from thermoebm.callbacks.integrand import IntegrandPlot
 from thermoebm.callbacks.interruption import Interruption
+from thermoebm.callbacks.parameter_alarm import ParameterAlarm
 from thermoebm.callbacks.posterior_alarm import PosteriorAlarm
 from thermoebm.callbacks.prior_stability import PriorStability
 from thermoebm.callbacks.progress import Progress
@@ -39,6 +40,7 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "NotFiniteAlarm",
+    "ParameterAlarm",
     "PosteriorAlarm",
     "PriorStability",
     "Progress",

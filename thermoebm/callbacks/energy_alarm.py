@@ -1,12 +1,14 @@
 """The alarm for an energy that runs away, and what is done then."""
 
+import inspect
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
+from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.rollback import Snapshot
 from thermoebm.callbacks.vitals import Vitals, slowed
 from thermoebm.modules import ImageModel, LatentEBM, not_finite
@@ -21,7 +23,7 @@ _REMEDY = (
 )
 
 
-class EnergyAlarm(pl.Callback):
+class EnergyAlarm(OfKind):
     """Measures after each epoch whether the energy runs away from the reference prior, and acts if it does.
 
     It draws prior chains and logs ``prior/energy_tilt`` = E_{p_α}[f_α] - E_{π0}[f_α] (nats),
@@ -102,6 +104,12 @@ class EnergyAlarm(pl.Callback):
         self._trusted = False  # whether the acceptance was ever large enough
         self._told = False
         self._told_of_steps = False
+
+    @classmethod
+    def like(cls, alarm: "EnergyAlarm") -> Self:
+        """An alarm of this kind with the settings of another one."""
+        settings = inspect.signature(EnergyAlarm).parameters
+        return cls(**{name: getattr(alarm, name) for name in settings})
 
     # What is measured, and when it is a runaway
 

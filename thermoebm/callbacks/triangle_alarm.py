@@ -1,6 +1,5 @@
 """The alarm for a divergence triangle, or a VAE, that diverges or collapses."""
 
-import inspect
 import math
 from typing import Any
 
@@ -35,16 +34,12 @@ class TriangleAlarm(EnergyAlarm):
     :class:`thermoebm.callbacks.EnergyAlarm`.
     """
 
+    kind = VAE
+    measures = "latents of an encoder"
     ran_away = "Training ran away"
     _images: Tensor | None = None
     _active = -1.0
     _told_of_collapse = False
-
-    @classmethod
-    def like(cls, alarm: EnergyAlarm) -> "TriangleAlarm":
-        """An alarm with the settings of another one."""
-        settings = inspect.signature(EnergyAlarm).parameters
-        return cls(**{name: getattr(alarm, name) for name in settings})
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
         _, self._images, *_ = arguments

@@ -15,6 +15,7 @@ from thermoebm.callbacks import (
     EnergyAlarm,
     GenerationMetrics,
     GradientVariance,
+    ParameterAlarm,
     PosteriorAlarm,
     PriorStability,
     TriangleAlarm,
@@ -42,6 +43,7 @@ _BY_CALLBACKS: dict[type, tuple[str, ...]] = {
         *("prior/longer_chain_gap", "prior/longer_chain_distance"),
     ),
     TriangleAlarm: tuple(f"triangle/{n}" for n in ("energy_gap", "mean_square", "active_latents", "rollbacks")),
+    ParameterAlarm: ("training/rollbacks",),
     PosteriorAlarm: ("posterior/step_times_curvature", "posterior/movement"),
     LearningRateMonitor: ("lr-",),
     GradientVariance: (

@@ -20,6 +20,7 @@ from thermoebm.callbacks import (
     Interruption,
     LastCheckpoint,
     NotFiniteAlarm,
+    ParameterAlarm,
     PosteriorAlarm,
     Progress,
     RunDirectory,
@@ -178,7 +179,9 @@ class CLI(LightningCLI):
     def _alarm(self) -> EnergyAlarm:
         """The alarm for a runaway, of the kind of the model."""
         alarm: EnergyAlarm = self._get(self.config_init, "runaway")
-        return TriangleAlarm.like(alarm) if isinstance(self.model, VAE) else alarm
+        if isinstance(self.model, LatentEBM):
+            return alarm
+        return (TriangleAlarm if isinstance(self.model, VAE) else ParameterAlarm).like(alarm)
 
     # Subcommands
 
