@@ -10,7 +10,9 @@ import lightning.pytorch as pl
 import thermoebm
 import thermoebm.data
 from tests.cli.test_train import SHORT, assert_fault
+from thermoebm.callbacks import EnergyAlarm
 from thermoebm.data import names
+from thermoebm.modules import VAE
 from thermoebm.networks import Encoder, Energy, Generator, ImageEnergy
 from thermoebm.objectives import Objective
 from thermoebm.samplers import Kernel
@@ -24,19 +26,23 @@ PATHS = [
     "thermoebm.callbacks.Companions",
     "thermoebm.callbacks.Cost",
     "thermoebm.callbacks.EnergyAlarm",
+    "thermoebm.callbacks.EnergyHistogram",
     "thermoebm.callbacks.GenerationMetrics",
     "thermoebm.callbacks.GradientVariance",
     "thermoebm.callbacks.HParams",
     "thermoebm.callbacks.IntegrandPlot",
+    "thermoebm.callbacks.InterpolationGrid",
     "thermoebm.callbacks.Interruption",
     "thermoebm.callbacks.LastCheckpoint",
     "thermoebm.callbacks.NotFiniteAlarm",
+    "thermoebm.callbacks.ParameterAlarm",
     "thermoebm.callbacks.PosteriorAlarm",
     "thermoebm.callbacks.PriorStability",
     "thermoebm.callbacks.Progress",
     "thermoebm.callbacks.ReconstructionGrid",
     "thermoebm.callbacks.RunDirectory",
     "thermoebm.callbacks.SampleGrid",
+    "thermoebm.callbacks.TriangleAlarm",
     "thermoebm.callbacks.ZeroGradientAlarm",
     "thermoebm.data.Arrays",
     "thermoebm.data.CIFAR10",
@@ -45,7 +51,9 @@ PATHS = [
     "thermoebm.data.ImageFolder",
     "thermoebm.data.MNIST",
     "thermoebm.data.SVHN",
+    "thermoebm.modules.DivergenceTriangle",
     "thermoebm.modules.LatentEBM",
+    "thermoebm.modules.VAE",
     "thermoebm.networks.ConvEncoder",
     "thermoebm.networks.ConvEnergy",
     "thermoebm.networks.ConvGenerator",
@@ -61,6 +69,8 @@ PATHS = [
     "thermoebm.schedules.Sigmoidal",
     "thermoebm.schedules.Temperatures",
 ]
+#: Classes that others are made of, and that configs name themselves.
+_BOTH = (EnergyAlarm, VAE)
 _NETWORKS = (Encoder, Energy, Generator, ImageEnergy)
 _KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, *_NETWORKS, Objective, Kernel, Schedule)
 
@@ -70,12 +80,16 @@ def ours(member):
     return member.__module__.startswith("thermoebm.") and not member.__module__.startswith("thermoebm.cli.")
 
 
+def only_a_base(member):
+    return member not in _BOTH and any(map(ours, member.__subclasses__()))
+
+
 def found():
-    """Every public class of the package that a config's field takes a subclass of; no class that others are made of."""
+    """Every public class of the package that a config's field takes a subclass of; no mere base."""
     for module in pkgutil.walk_packages(thermoebm.__path__, "thermoebm."):
         for name, member in vars(importlib.import_module(module.name)).items():
             named = inspect.isclass(member) and ours(member) and issubclass(member, _KINDS) and not name.startswith("_")
-            if named and not inspect.isabstract(member) and not any(map(ours, member.__subclasses__())):
+            if named and not inspect.isabstract(member) and not only_a_base(member):
                 yield member
 
 
