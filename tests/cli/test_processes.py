@@ -86,7 +86,7 @@ class Long(pl.Callback):
 
     Args:
         place: "validation", in which both take long; "measuring", by the first, for which the second waits;
-            "compilation" of the first step, by both.
+            "compilation" of the first step, or of the first "other" one, which measures no ladder, by both.
     """
 
     def __init__(self, place: str) -> None:
@@ -108,7 +108,8 @@ class Long(pl.Callback):
         return due
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if self._due(trainer, "compilation"):
+        if self._due(trainer, ["compilation", "other"][trainer.global_step == 1]):
+            Path(str(trainer.log_dir), "begun").touch()
             with signals.interruptible():
                 time.sleep(60)
 
@@ -125,7 +126,7 @@ class Long(pl.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["validation", "measuring", "compilation"])
+@pytest.mark.parametrize("place", ["validation", "measuring", "compilation", "other"])
 def test_a_signal_to_one_of_two_processes_ends_both_at_once(tmp_path, place):
     """Wherever they are; the run then goes on bit by bit."""
     validates = (*TWO, "--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1")
@@ -138,6 +139,8 @@ def test_a_signal_to_one_of_two_processes_ends_both_at_once(tmp_path, place):
         return
     assert told.count("Ended by SIGTERM in epoch 1; go on with") == 1
     assert (ended / "begun").exists()
+    steps = torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == (1 if place == "other" else 3)
     train(tmp_path / "ended", 2, *validates, "--ckpt_path", ended / "checkpoints" / "last.ckpt")
     train(tmp_path / "whole", 2, *validates)
     assert_same_weights(tmp_path / "whole" / "digits" / "0", ended)

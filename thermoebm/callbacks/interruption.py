@@ -10,6 +10,7 @@ import torch
 from thermoebm.callbacks import epoch_sums
 from thermoebm.callbacks.last_step import at_last_step, training_weights
 from thermoebm.callbacks.run_directory import LastCheckpoint
+from thermoebm.modules import ImageModel
 from thermoebm.runs.checkpoints import MEASURES_AGAIN
 from thermoebm.runtime import processes, signals
 
@@ -27,9 +28,9 @@ class Interruption(pl.Callback):
 
     It comes before all other callbacks, and does nothing if no program listens (:mod:`thermoebm.runtime.signals`).
     With several processes all save before the same step, as soon as one of them was asked to. There they end too, while
-    steps are summed up that only all together know. In validation, in measuring and in the first step of a process the
-    first one knows all that is to be saved, ends as a single one would, and ends the others
-    (:class:`thermoebm.callbacks.companions.Companions`).
+    steps are summed up that only all together know. In validation, in measuring and in the first step of each kind,
+    which may compile for long, the first process has been told the sums: it ends as a single one would, and then the
+    others do (:class:`thermoebm.callbacks.companions.Companions`).
     """
 
     def __init__(self) -> None:
@@ -38,13 +39,14 @@ class Interruption(pl.Callback):
         self._validating = False  # after them
         self._only_measures = False  # in the resumed epoch, whose steps and validation are complete
         self._max_steps: int | None = None  # reached in the resumed epoch, which Lightning then would not enter
-        self._first_step = True  # of this process; nothing has been summed in it
+        self._kinds: set[bool] = set()  # of steps that this process has made
+        self._before_step: dict[str, Any] | None = None  # states before a step that may be ended; None: it may not
         self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.listen()  # Lightning's handler of SIGTERM has just taken its place
         self._after_steps = None
-        self._first_step = True
+        self._kinds.clear()
         signals.may_end_alone(trainer.is_global_zero)
         if self._only_measures:  # Lightning would wait for a validation that is not due, and train a step meanwhile
             trainer.fit_loop.epoch_loop.val_loop._has_run = True
@@ -60,16 +62,21 @@ class Interruption(pl.Callback):
                 counts.ready -= 1  # this batch is none of the epoch's, nor of what is logged at its end
             trainer._logger_connector.on_batch_end()
             raise StopIteration  # which ends the epoch's steps
-        self._after_steps = None
+        self._after_steps = self._before_step = None
         number = signals.asked()
         if trainer.world_size > 1:  # nothing is on its way to the device: Lightning has just waited for it, likewise
+            signals.may_end_alone(False)
             mine = torch.tensor(float(number), device=pl_module.device)
             number = int(trainer.strategy.reduce(mine, reduce_op="max"))
-            signals.may_end_alone(trainer.is_global_zero and self._first_step)
         if number == 1:
             self._save(trainer, pl_module)
             signals.saved()
         signals.end(number)
+        kind = isinstance(pl_module, ImageModel) and pl_module.measures_in(trainer.global_step)
+        if trainer.world_size > 1 and kind not in self._kinds:
+            self._kinds.add(kind)
+            self._before_step = self._summed(trainer)
+            signals.may_end_alone(trainer.is_global_zero)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,7 +84,7 @@ class Interruption(pl.Callback):
         self._sums = epoch_sums.added(trainer, self._sums)
         if trainer.world_size > 1:
             signals.may_end_alone(False)
-        self._first_step = False
+        self._before_step = None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -94,9 +101,13 @@ class Interruption(pl.Callback):
     def _keep(self, trainer: pl.Trainer, validating: bool) -> None:
         """Remembers the state after the last step, before anything that measures changes it."""
         if self._after_steps is None:
-            self._after_steps = {"callbacks": self._states(trainer), "epoch_sums": self._epoch_sums(trainer)}
+            self._after_steps = self._summed(trainer)
             self._validating = validating
             signals.may_end_alone(trainer.is_global_zero)
+
+    def _summed(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """What a checkpoint has of the epoch's steps so far; all processes must call this together."""
+        return {"callbacks": self._states(trainer), "epoch_sums": self._epoch_sums(trainer)}
 
     def _states(self, trainer: pl.Trainer) -> dict[str, Any]:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
@@ -125,7 +136,7 @@ class Interruption(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self._saving:
-            checkpoint |= self._after_steps or {"epoch_sums": self._epoch_sums(trainer)}
+            checkpoint |= self._after_steps or self._before_step or {"epoch_sums": self._epoch_sums(trainer)}
             checkpoint[MEASURES_AGAIN] = self._after_steps is not None
             checkpoint["validates_again"] = self._validating
 
