@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thermoebm.modules.averaging import AveragedWeights
-from thermoebm.modules.fitting import Network
+from thermoebm.modules.fitting import Fitting, Network
 from thermoebm.modules.vae import VAE, features_of
 from thermoebm.networks import ConvEnergy, Encoder, Generator, ImageEnergy
 from thermoebm.objectives import Triangle
@@ -63,15 +63,15 @@ class DivergenceTriangle(VAE):
             seed,
         )
         made = self.generator
-        self.energy = cast(ImageEnergy, energy or ConvEnergy(made.image_shape, features_of(made)))
+        made_for = ConvEnergy(made.image_shape, features_of(made)) if energy is None else energy
+        self.energy = cast(ImageEnergy, made_for)
         self._check_energy()
         self.objective = terms
         self.optimizer_settings = ((self.energy, energy_optimizer), *self.optimizer_settings)
         self.averaged = None if average_decay is None else AveragedWeights(self.weights(), average_decay)
 
     def _check_energy(self) -> None:
-        self.check_takes_images("energy", self.energy)
-        found = self.tried(self.energy)
+        found = Fitting("DivergenceTriangle").of_images("energy", self.energy, self.generator)
         if not (isinstance(found, Tensor) and tuple(found.shape) == (2,)):
             told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(

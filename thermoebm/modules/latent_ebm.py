@@ -9,7 +9,7 @@ from thermoebm.densities import GaussianLikelihood, GaussianPrior, TiltedPrior
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.chains import Chains
 from thermoebm.modules.finiteness import Policy, Refusals
-from thermoebm.modules.fitting import Network, fitted
+from thermoebm.modules.fitting import Fitting, Network
 from thermoebm.modules.held_out import HeldOut
 from thermoebm.modules.persistent import Batch, PersistentChains, apart
 from thermoebm.modules.sampling import ChainStart
@@ -81,7 +81,7 @@ class LatentEBM(HeldOut):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        energy, generator = fitted(energy, generator)
+        energy, generator = Fitting("LatentEBM").latents(energy, generator)
         if not (positive(prior_sigma) and positive(likelihood_sigma)):
             raise ValueError(
                 f"LatentEBM: prior_sigma is {prior_sigma} and likelihood_sigma {likelihood_sigma}; "

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.finiteness import Refusals
-from thermoebm.modules.fitting import Network
+from thermoebm.modules.fitting import Fitting, Network
 from thermoebm.modules.image_model import ImageModel
 from thermoebm.networks import ConvEncoder, Encoder, Generator
 from thermoebm.objectives import Noise, Output, Triangle
 from thermoebm.optim import DecayedAdam
-from thermoebm.runtime.cost import forward_flops, trial
+from thermoebm.runtime.cost import forward_flops
 from thermoebm.runtime.numbers import positive
 
 
@@ -64,8 +64,8 @@ class VAE(ImageModel):
                 "both must be positive and finite in single precision."
             )
         self.energy = None
-        self.generator = cast(Generator, generator)
-        self.encoder = cast(Encoder, encoder or mirrored(self.generator))
+        self.generator = Fitting(type(self).__name__).generator(generator)
+        self.encoder = cast(Encoder, mirrored(self.generator) if encoder is None else encoder)
         self._check_encoder()
         self.objective = Triangle()
         self.optimizer_settings = ((self.generator, generator_optimizer), (self.encoder, encoder_optimizer))
@@ -77,37 +77,16 @@ class VAE(ImageModel):
         self.seed = seed
 
     def _check_encoder(self) -> None:
-        self.check_takes_images("encoder", self.encoder)
         of, latent_dim = type(self).__name__, self.generator.latent_dim
         said, wanted = getattr(self.encoder, "latent_dim", latent_dim), (2, latent_dim)
         if said != latent_dim:
             raise ValueError(f"{of}: the generator takes latents of size {latent_dim}, the encoder infers size {said}.")
-        found = self.tried(self.encoder)
+        found = Fitting(of).of_images("encoder", self.encoder, self.generator)
         if not (isinstance(found, tuple) and [getattr(part, "shape", None) for part in found] == [wanted, wanted]):
             raise ValueError(
                 f"{of}: {type(self.encoder).__name__} must return the mean and the log variance of two images' latents "
                 f"as two tensors of shape {wanted}."
             )
-
-    def check_takes_images(self, name: str, network: nn.Module) -> None:
-        """Raises a ValueError if a network says that it takes other images than the generator makes."""
-        made, said = tuple(self.generator.image_shape), getattr(network, "image_shape", None)
-        if said is not None and tuple(said) != made:
-            raise ValueError(
-                f"{type(self).__name__}: the generator makes images of shape {made}, the {name} takes {tuple(said)}; "
-                "give both the same image_shape."
-            )
-
-    def tried(self, network: nn.Module) -> object:
-        """What a network returns for two images; a ValueError if it cannot take them."""
-        shape = (2, *self.generator.image_shape)
-        try:
-            return trial(network, *shape).output
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"{type(self).__name__}: {type(network).__name__} cannot take images of shape {shape}: {reason}."
-            ) from error
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
