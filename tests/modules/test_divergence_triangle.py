@@ -1,6 +1,4 @@
-"""The divergence triangle and the VAE as modules: networks that fit, noise by streams, and faults in a sentence."""
-
-import re
+"""The divergence triangle and the VAE as modules: networks that fit, noise by streams, images and energies."""
 
 import pytest
 import torch
@@ -156,81 +154,3 @@ def test_samples_are_images_of_latents_of_the_prior():
         mean, log_variance = narrow.encoder(images(4))
         reconstruction = narrow.generator(mean + log_variance.exp().sqrt() * z)
     torch.testing.assert_close(narrow.reconstruct(images(4), rng()), reconstruction)
-
-
-# Faults
-
-
-class Head(nn.Module):
-    """Returns what a function makes of one number for each image."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.layer, self.function = nn.Linear(64, 1), function
-
-    def forward(self, x):
-        return self.function(self.layer(x.flatten(1)))
-
-
-ONE_TENSOR = (
-    "DivergenceTriangle: Head must return the mean and the log variance of two images' latents as two tensors of "
-)
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        (
-            {"encoder": ConvEncoder(7, (1, 8, 8), 2)},
-            "DivergenceTriangle: the generator takes latents of size 6, the encoder infers size 7.",
-        ),
-        (
-            {"encoder": ConvEncoder(6, (1, 16, 16), 2)},
-            "DivergenceTriangle: the generator makes images of shape (1, 8, 8), the encoder takes (1, 16, 16); give "
-            "both the same image_shape.",
-        ),
-        (
-            {"energy": ConvEnergy((3, 8, 8), 2)},
-            "DivergenceTriangle: the generator makes images of shape (1, 8, 8), the energy takes (3, 8, 8); give both "
-            "the same image_shape.",
-        ),
-        ({"encoder": Head(lambda f: f.expand(-1, 6))}, f"{ONE_TENSOR}shape (2, 6)."),
-        ({"encoder": Head(lambda f: torch.stack([f.expand(-1, 6)] * 2))}, f"{ONE_TENSOR}shape (2, 6)."),
-        ({"encoder": Head(lambda f: (f, f))}, f"{ONE_TENSOR}shape (2, 6)."),
-        ({"encoder": Head(lambda f: (f.expand(-1, 6), None))}, f"{ONE_TENSOR}shape (2, 6)."),
-        (
-            {"energy": Head(lambda f: f)},
-            "DivergenceTriangle: Head returns (2, 1) for two images; it must return one energy for each, (2,).",
-        ),
-        (
-            {"energy": Head(lambda f: (f, f))},
-            "DivergenceTriangle: Head returns tuple for two images; it must return one energy for each, (2,).",
-        ),
-        (
-            {"energy": nn.Linear(3, 1)},
-            "DivergenceTriangle: Linear cannot take images of shape (2, 1, 8, 8): mat1 and mat2 shapes cannot be "
-            "multiplied (16x8 and 3x1).",
-        ),
-        (
-            {"prior_sigma": 0.0},
-            "DivergenceTriangle: prior_sigma is 0.0 and likelihood_sigma 0.3; both must be positive and finite in "
-            "single precision.",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_told_in_a_sentence(fields, told):
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-        model_of(DivergenceTriangle, **fields)
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 16, 16)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_images_of_another_shape_are_told(kind, shape):
-    model = model_of(kind)
-    model.check_images((1, 8, 8))
-    told = (
-        f"{kind.__name__}: the generator makes images of shape (1, 8, 8), the data set has {shape}; set the "
-        "generator's image_shape or the data's image size."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-        model.check_images(shape)
