@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from tests import ROOT
 from tests.cli.test_train import assert_fault, cli, rows
+from thermoebm.callbacks import EnergyAlarm, TriangleAlarm
 from thermoebm.cli import monitors
 from thermoebm.cli.evaluate import main
 from thermoebm.cli.train import CLI
@@ -50,7 +51,7 @@ def small(name: str) -> list[Any]:
     short = [
         *("--trainer.max_epochs", 2, "--trainer.limit_train_batches", 4, "--trainer.limit_val_batches", 1),
         *("--trainer.check_val_every_n_epoch", 1, "--trainer.enable_progress_bar", "false"),
-        *("--model.generator.features", 2, "--trainer.callbacks", json.dumps(pictures)),
+        *("--model.generator.features", 2, "--trainer.callbacks", json.dumps(pictures), "--runaway.max_rollbacks", 7),
     ]
     return [*overlays(name), *short, *measured]
 
@@ -132,6 +133,12 @@ def test_what_is_logged_may_be_monitored_and_nothing_else_has_a_name(done):
     assert off == {}
     for name in listed:
         assert name in metrics or (name[-1] in "/-" and any(found.startswith(name) for found in metrics)), name
+
+
+def test_the_alarm_is_that_of_models_with_an_encoder_and_has_the_settings_of_the_command_line(done):
+    (alarm,) = [callback for callback in done.program.trainer.callbacks if isinstance(callback, EnergyAlarm)]
+    assert type(alarm) is TriangleAlarm
+    assert alarm.max_rollbacks == 7
 
 
 # What others make of it
