@@ -35,7 +35,7 @@ def alone(model, x, **fields):
     alarm = TriangleAlarm(**fields)
     alarm._images = x
     strategy = SimpleNamespace(reduce=lambda t, reduce_op: t)
-    trainer: Any = SimpleNamespace(strategy=strategy, current_epoch=0, global_step=0)
+    trainer: Any = SimpleNamespace(strategy=strategy, current_epoch=0, global_step=triangle_alarm.LEAST_STEPS)
     return alarm.measure(trainer, model), alarm
 
 
@@ -58,7 +58,7 @@ def test_the_gap_is_that_of_real_and_generated_images():
     made = model.generate(len(x), rng)
     sums = [0.3 * part.flatten(1).sum(-1) for part in (x, made)]
     assert vitals.tilt == pytest.approx((sums[0].mean() - sums[1].mean()).item(), rel=1e-4)
-    error = math.sqrt(sum(part.var().item() for part in sums) / len(x))
+    error = math.sqrt(sum(part.var(correction=0).item() for part in sums) / len(x))
     assert vitals.tilt_error == pytest.approx(error, rel=1e-4)
     assert alarm.scalars(vitals)["triangle/energy_gap"] == vitals.tilt
 
@@ -71,7 +71,8 @@ def test_the_mean_square_is_that_of_the_encoders_latents(kind):
         lambda x: torch.full((len(x), 6), 2.0),
         lambda x: torch.full((len(x), 6), math.log(0.25)),
     )
-    vitals, _ = alone(model, images())
+    with pytest.warns(UserWarning, match="collapsed"):  # its means are constant
+        vitals, _ = alone(model, images())
     assert vitals.mean_square == pytest.approx(4.25 / 4, abs=4 * 2 * 2 * 0.5 / 4 / math.sqrt(2400))
 
 
@@ -89,6 +90,12 @@ def test_latents_are_active_whose_mean_varies_with_the_image():
     model = with_encoder(model_of(VAE), lambda x: factors * z + 3, lambda x: torch.zeros(len(x), 6))
     vitals, alarm = alone(model, images())
     assert alarm.scalars(vitals)["triangle/active_latents"] == 2
+
+
+@pytest.mark.parametrize("kind", [VAE, DivergenceTriangle])
+def test_of_one_image_it_is_not_known_whether_the_encoder_has_collapsed(kind):
+    vitals, alarm = alone(model_of(kind), images(1))  # a warning would be an error
+    assert alarm.fault(vitals) is None
 
 
 def test_parameters_that_are_not_finite_are_seen():

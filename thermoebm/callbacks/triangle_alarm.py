@@ -60,9 +60,9 @@ class TriangleAlarm(EnergyAlarm):
         gap = error = x.new_zeros(())
         if isinstance(model, DivergenceTriangle):
             f, made = model.energies(x), model.energies(model.generate(len(x), rng))
-            gap, error = f.mean() - made.mean(), ((f.var() + made.var()) / len(x)).sqrt()
+            gap, error = f.mean() - made.mean(), ((f.var(correction=0) + made.var(correction=0)) / len(x)).sqrt()
         mean_square = z.square().mean() / model.reference.sigma**2
-        active = (posterior.mean.var(0) > ACTIVE).sum()
+        active = (posterior.mean.var(0, correction=0) > ACTIVE).sum()
         mine = [gap, error, mean_square, gap.new_tensor(float(bool(not_finite(model)))), active]
         *means, self._active = trainer.strategy.reduce(
             torch.stack([v.float() for v in mine]), reduce_op="mean"
