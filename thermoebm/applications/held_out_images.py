@@ -40,8 +40,10 @@ def held_out(model: ImageModel, data: ImageDataModule, settings: Settings) -> He
         "evidence_images": len(levels),
         "held_out_images": len(data.held_out_images),
     }
-    if settings.evidence == "none" or not isinstance(model, LatentEBM | VAE):
+    if settings.evidence == "none":
         return HeldOut(scalars, None, [])
+    if not isinstance(model, LatentEBM | VAE):
+        return HeldOut(scalars, None, [f"The evidence of a {type(model).__name__} is not measured: it has no latents."])
     batches = list(dequantised(levels, model.device, settings.stream))
     if isinstance(model, LatentEBM):
         scalars |= _short_run(model, batches, settings)

@@ -23,10 +23,10 @@ class Settings:
         split: Real images that samples are compared with: the held-out (``test``) or the training images (``train``).
         sizes: Sample sizes of the extrapolation; None: the report's ten, scaled down where images are fewer.
         protocol: How subsets are drawn.
-        evidence: Evidence that is measured: ``annealed``, with its error, beside that of ``short`` chains; only the
-            latter; or ``none``.
+        evidence: Evidence that is measured: ``annealed``, with its error, beside that of ``short`` chains, or of the
+            encoder's draws where there is one; only the latter; or ``none``.
         annealing: How the annealed evidence is measured.
-        evidence_images: Maximum number of held-out images whose evidence and reconstructions are measured.
+        evidence_images: Maximum number of held-out images whose evidence, reconstructions and energies are measured.
         seed: Seed of all noise and subsets.
         device: Device of the computation.
         gradient_variance: Measure the variance of the learning gradient on held-out images too.

@@ -11,7 +11,7 @@ from thermoebm.callbacks import splits
 from thermoebm.callbacks.first_process import log_of_first
 from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import is_due
-from thermoebm.modules import LatentEBM
+from thermoebm.modules import VAE, LatentEBM
 from thermoebm.modules.annealed import Annealing, annealed_evidence, dequantised, summary
 
 
@@ -43,6 +43,9 @@ class AnnealedEvidence(OfKind):
         ValueError: If a number is too small.
     """
 
+    kind = (LatentEBM, VAE)
+    measures = "the evidence of images with latents"
+
     def __init__(self, every_n_epochs: int = 10, count: int = 100, chains: int = 4, steps: int = 250) -> None:
         if every_n_epochs < 0 or count < 2:
             raise ValueError(
@@ -60,11 +63,11 @@ class AnnealedEvidence(OfKind):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not is_due(trainer, self.every_n_epochs):
             return
-        assert isinstance(pl_module, LatentEBM)
+        assert isinstance(pl_module, LatentEBM | VAE)
         with pl_module.averaged_weights():
             log_of_first(trainer, pl_module, "val", lambda: self._measure(trainer, pl_module))
 
-    def _measure(self, trainer: pl.Trainer, model: LatentEBM) -> dict[str, float]:
+    def _measure(self, trainer: pl.Trainer, model: LatentEBM | VAE) -> dict[str, float]:
         """By name; empty, with a warning, if it cannot be measured: a measurement ends no training."""
         data = splits.images_module("AnnealedEvidence", trainer.datamodule)  # type: ignore[attr-defined]
 

@@ -35,10 +35,6 @@ class Companions(pl.Callback):
         def lost(other: int) -> None:
             heartbeat.end_process(lost_in(trainer, other))
 
-        def ended() -> None:
-            # Whatever it waits for or computes: the first process has saved what there is, and has the signal's status.
-            os._exit(0)  # Lightning kills the first one, which may not have ended yet, if another has a status
-
         self._heartbeat = heartbeat.Heartbeat(
             trainer.global_rank, trainer.strategy.broadcast, lost, signals.heard, signals.receive, ended
         )
@@ -64,8 +60,10 @@ class Companions(pl.Callback):
         if isinstance(exception, signals.Ended) and self._heartbeat is not None:
             if trainer.is_global_zero:
                 self._heartbeat.end()
-            else:  # all end before the same step: after the first one, which saves
-                self._heartbeat.join(heartbeat.LONGEST)
+            else:  # all end before the same step: after the first one, which saves, with the status of ended()
+                if self._heartbeat.hears():  # which also ends it if the first one is lost
+                    self._heartbeat.join()
+                ended()
         self._stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -75,6 +73,14 @@ class Companions(pl.Callback):
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._heartbeat = None
+
+
+def ended() -> None:
+    """Ends this process, whatever it waits for or computes: the first one saves, and has the signal's status.
+
+    Lightning kills the first one, which may not have ended yet, if another has a status of its own.
+    """
+    os._exit(0)
 
 
 def lost_in(trainer: pl.Trainer, other: int | None = None) -> str:

@@ -33,7 +33,7 @@ class SampleGrid(PictureCallback):
 
 
 class ReconstructionGrid(PictureCallback):
-    """Held-out images in odd rows, and below each its reconstruction from one posterior chain; rows are labelled.
+    """Held-out images in odd rows, and below each its reconstruction from one latent; rows are labelled.
 
     Args:
         every_n_epochs: Interval; 0: never.

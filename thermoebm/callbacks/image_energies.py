@@ -10,14 +10,17 @@ from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
 from thermoebm.modules import DivergenceTriangle, ImageModel
 
+# Images side by side.
+_PART = 250
+
 
 class EnergyHistogram(OfKind, PictureCallback):
-    """Histograms of f_α(x), in nats, over held-out images and four kinds of images that are none of them.
+    """Histograms of f_α(x), in nats, over held-out images and five kinds of images that are none of them.
 
-    These are the model's samples, held-out images whose pixels are shuffled, means of two held-out images, and uniform
-    noise. The legend has the area under the ROC curve of each against the held-out images: the probability that f_α is
-    larger for a held-out image. An energy that knows the data has 1, except for samples: those of a perfect generator
-    have .5.
+    These are the model's samples, means of two held-out images, held-out images whose pixels are shuffled or which are
+    turned by 90 degrees, and uniform noise. The legend has the area under the ROC curve of each against the held-out
+    images: the probability that f_α is larger for a held-out image. An energy that knows the data has 1, except for
+    samples: those of a perfect generator have .5.
 
     Args:
         every_n_epochs: Interval; 0: never.
@@ -47,12 +50,13 @@ def energies_of(model: DivergenceTriangle, x: Tensor, rng: torch.Generator) -> d
     order = torch.rand(count, pixels, generator=rng, device=rng.device).argsort(1)
     kinds = {
         "held-out images": x,
-        "samples": model.generate(count, rng),
+        "samples": torch.cat([model.generate(len(part), rng) for part in x.split(_PART)]),
         "means of two": (x + x.roll(1, 0)) / 2,
         "shuffled pixels": x.flatten(1).gather(1, order).view_as(x),
+        "turned by 90 degrees": x.rot90(1, (2, 3)),
         "uniform noise": 2 * torch.rand(x.shape, generator=rng, device=rng.device) - 1,
     }
-    return {name: torch.cat([model.energies(part) for part in images.split(250)]) for name, images in kinds.items()}
+    return {name: torch.cat([model.energies(part) for part in images.split(_PART)]) for name, images in kinds.items()}
 
 
 def area_under_roc(larger: Tensor, smaller: Tensor) -> float:
@@ -60,19 +64,26 @@ def area_under_roc(larger: Tensor, smaller: Tensor) -> float:
 
     It is the area under the ROC curve, or the statistic of Mann and Whitney over N M.
     """
-    differences = larger.double().unsqueeze(1) - smaller.double()
-    return ((differences > 0).double().mean() + (differences == 0).double().mean() / 2).item()
+    ordered = smaller.double().sort().values
+    below, up_to = (torch.searchsorted(ordered, larger.double(), right=right) for right in (False, True))
+    return ((below + up_to).double().mean() / (2 * len(ordered))).item()
 
 
 def energy_figure(energies: dict[str, Tensor], title: str) -> Figure:
     """Draws the histograms; the first ones are of real images."""
     real, *_ = energies.values()
     every = torch.cat([*energies.values()])
-    low, high = every.quantile(0.002).item(), every.quantile(0.998).item()
+    every = every[every.isfinite()]
+    if not len(every):
+        every = real.new_zeros(1)
+    low, high = every.quantile(0.002).item(), every.quantile(0.998).item() + 1e-6
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for i, (name, values) in enumerate(energies.items()):
         label = name if i == 0 else f"{name}: AUROC {area_under_roc(real, values):.2f}"
+        if lost := int((~values.isfinite()).sum()):
+            label += f"; {lost} not finite"
+            values = values[values.isfinite()]
         shown = values.clamp(low, high).cpu().numpy()
         axes.hist(shown, bins=60, range=(low, high), density=True, alpha=0.55, label=label, color=f"C{i}")
     axes.set(xlabel="f(x), nats (higher: denser)", ylabel="share per nat", title=f"Energies of images, {title}")

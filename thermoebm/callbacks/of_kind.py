@@ -9,11 +9,11 @@ class OfKind(pl.Callback):
     """Measures what models of one kind have, by default a latent EBM's chains, and refuses any other before training.
 
     Attributes:
-        kind: The class of these models.
+        kind: The class of these models, or several.
         measures: What it measures, in words.
     """
 
-    kind: type[pl.LightningModule] = LatentEBM
+    kind: type[pl.LightningModule] | tuple[type[pl.LightningModule], ...] = LatentEBM
     measures = "the chains of a LatentEBM"
 
     def check(self, model: pl.LightningModule) -> None:

@@ -30,8 +30,8 @@ class TriangleAlarm(EnergyAlarm):
                                  has collapsed onto the prior: that is told once, and changes nothing
         triangle/rollbacks       how often it went back so far
 
-    What a rollback is, and all fields but the two limits of the prior's chains, which there are none of, are those of
-    :class:`thermoebm.callbacks.EnergyAlarm`.
+    Generated images are those of :meth:`generate`, without pixel noise. What a rollback is, and the fields, are those
+    of :class:`thermoebm.callbacks.EnergyAlarm`; its ``count`` and two limits of the prior's chains say nothing here.
     """
 
     kind = VAE

@@ -9,7 +9,8 @@ class Vitals(NamedTuple):
     """What is judged after an epoch, the same on all processes; all numbers are means over them.
 
     Args:
-        tilt: E_{p_α}[f_α] - E_{π0}[f_α], in nats.
+        tilt: E_{p_α}[f_α] - E_{π0}[f_α] of a latent EBM, E_data[f_α] - E_generated[f_α] of a divergence triangle, in
+            nats.
         tilt_error: Its standard error.
         mean_square: |z|²/(d σ0²) of prior chains.
         broken: 0 if the parameters of all networks are finite.

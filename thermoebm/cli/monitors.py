@@ -81,7 +81,8 @@ def check(trainer: Any, model: ImageModel) -> None:
     if any(type(part).__module__.partition(".")[0] not in _OURS for part in parts):
         return
     logged, off = _logged(trainer, model)
-    for name, by, _ in _wanted(trainer.callbacks):
+    default = MONITOR if isinstance(model, LatentEBM) else _BOUND
+    for name, by, _ in _wanted(trainer.callbacks, default):
         if any(name == known or (known[-1] in "/-" and name.startswith(known)) for known in logged):
             continue
         for begin, remedy in off.items():
@@ -93,7 +94,7 @@ def check(trainer: Any, model: ImageModel) -> None:
 def missed(error: BaseException, trainer: Any) -> str | None:
     """A sentence for the error of a callback that missed what it looks for; None: the error is another one."""
     metrics = trainer.callback_metrics
-    for name, by, hint in _wanted(trainer.callbacks):
+    for name, by, hint in _wanted(trainer.callbacks, MONITOR):
         if name in str(error) and name not in metrics:
             return (
                 f"{by} is {name}, which nothing had logged when it was looked for in epoch "
@@ -102,7 +103,7 @@ def missed(error: BaseException, trainer: Any) -> str | None:
     return None
 
 
-def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
+def _wanted(callbacks: list[Any], default: str | None = None) -> Iterator[_Wanted]:
     for callback in callbacks:
         kind = type(callback).__name__
         if isinstance(callback, EarlyStopping):
@@ -111,7 +112,7 @@ def _wanted(callbacks: list[Any]) -> Iterator[_Wanted]:
             )
             yield _Wanted(callback.monitor, f"{kind}'s monitor", hint)
         elif isinstance(callback, BestCheckpoint):
-            if callback.monitor not in (None, MONITOR, _BOUND):  # without validation these defaults keep nothing
+            if callback.monitor not in (None, default):  # without validation the default of a kind keeps nothing
                 yield _Wanted(str(callback.monitor), "best.monitor", "")
         elif isinstance(callback, ModelCheckpoint):
             hint = "every_n_epochs and save_on_train_epoch_end say when it looks."

@@ -212,10 +212,9 @@ class CLI(LightningCLI):
             ended.told = True
             raise
         except torch.OutOfMemoryError as error:
-            fail(
-                f"the device has too little memory ({str(error).splitlines()[0]}): take a smaller data.batch_size, "
-                f"fewer features or --model.temperature_chunk 1. {kept}"
-            )
+            less = "fewer features or --model.temperature_chunk 1" if isinstance(model, LatentEBM) else "fewer features"
+            first, *_ = str(error).splitlines()
+            fail(f"the device has too little memory ({first}): take a smaller data.batch_size or {less}. {kept}")
         except (MisconfigurationException, ValueError, OSError, RuntimeError) as error:
             if self.trainer.world_size > 1 and connection_lost(error):
                 fail(lost_in(self.trainer))

@@ -5,7 +5,7 @@ of z (float32 or float64) under autocast; only the generator may run in a lower 
 """
 
 from thermoebm.densities.base import Density, Terms, inference_mode_has_gradients, without_autocast
-from thermoebm.densities.inference import DiagonalGaussian, InferredPosterior
+from thermoebm.densities.inference import DiagonalGaussian, InferredPosterior, inferred
 from thermoebm.densities.likelihood import GaussianLikelihood
 from thermoebm.densities.priors import GaussianPrior, TiltedPrior
 from thermoebm.densities.tempered import PowerPosterior, Tempered, TemperedPrior
@@ -22,5 +22,6 @@ __all__ = [
     "Terms",
     "TiltedPrior",
     "inference_mode_has_gradients",
+    "inferred",
     "without_autocast",
 ]

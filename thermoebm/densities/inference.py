@@ -1,6 +1,7 @@
 """An encoder's Gaussian of latents, and the path from it to the posterior."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,12 @@ class DiagonalGaussian(NamedTuple):
         """KL(q_φ(z|x) ‖ N(0, σ0² I)) (B,), in nats."""
         log_ratio = self.log_variance - 2 * math.log(prior.sigma)
         return 0.5 * (log_ratio.exp() + self.mean.square() / prior.sigma**2 - 1 - log_ratio).sum(-1)
+
+
+def inferred(encoder: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> DiagonalGaussian:
+    """q_φ(z|x) of images (B, C, H, W), in their precision also where the encoder runs in a lower one."""
+    mean, log_variance = encoder(x)
+    return DiagonalGaussian(mean.to(x.dtype), log_variance.to(x.dtype))
 
 
 class InferredPosterior(Tempered):

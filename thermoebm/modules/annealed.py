@@ -1,4 +1,4 @@
-"""The log-evidence of images by annealed importance sampling from the trained prior, as accurate as asked for."""
+"""The log-evidence of images by annealed importance sampling, as accurate as asked for."""
 
 import math
 from collections.abc import Iterator

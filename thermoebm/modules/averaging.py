@@ -29,7 +29,9 @@ class AveragedWeights(nn.Module):
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"LatentEBM: average_decay is {decay}; take a number between 0 and 1, for instance 0.999.")
+            raise ValueError(
+                f"AveragedWeights: average_decay is {decay}; take a number between 0 and 1, for instance 0.999."
+            )
         super().__init__()
         self.decay = decay
         for i, parameter in enumerate(parameters):

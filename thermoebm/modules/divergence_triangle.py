@@ -79,6 +79,12 @@ class DivergenceTriangle(VAE):
                 "energy for each, (2,)."
             )
 
+    def without_gradient(self) -> tuple[str, ...]:
+        terms = self.objective
+        encoder = not (terms.inference_weight or terms.recovery_weight)
+        energy = not (terms.energy_weight or terms.energy_penalty)
+        return ("energy",) * energy + ("encoder",) * encoder
+
     def networks(self) -> dict[str, nn.Module]:
         return {"energy": self.energy, **super().networks()}
 

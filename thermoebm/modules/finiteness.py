@@ -65,22 +65,29 @@ class Refusals:
         reject     training goes on. Chains with an end that is not finite are replaced by their starts, here and
                    wherever else chains are run, so that most of such steps can be made. Training ends after an epoch in
                    which none could;
-        rollback   :class:`thermoebm.callbacks.EnergyAlarm` goes back to the last good epoch, and both networks learn
+        rollback   :class:`thermoebm.callbacks.EnergyAlarm` goes back to the last good epoch, and all networks learn
                    more slowly.
 
     Whether a step was made is read from the device after the next one was launched; on a CPU, at once. Chains that were
     lost are counted by temperature and told after each epoch that had some, whatever the policy: those of a rung whose
     samples are only measured stop nothing. All processes decide alike, since their gradients are averaged.
 
+    Args:
+        policy: One of them.
+        of: The name of the model's class.
+        policies: Those that the model has.
+
     Raises:
-        ValueError: If the policy is unknown.
+        ValueError: If the model has no such policy.
         FloatingPointError: If training ends; the message names what was not finite first, the checkpoint, the remedy.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        if policy not in get_args(Policy):
-            raise ValueError(f"LatentEBM: on_not_finite is {policy!r}; take {', '.join(get_args(Policy))}.")
+    def __init__(self, policy: Policy, of: str = "LatentEBM", policies: tuple[Policy, ...] = get_args(Policy)) -> None:
+        if policy not in policies:
+            raise ValueError(f"{of}: on_not_finite is {policy!r}; take {', '.join(policies)}.")
         self.policy = policy
+        self._of = of
+        self._others = [other for other in policies if other not in ("stop", policy)]
         self._fault: str | None = None
         self._noted: tuple[Step, Tensor, Any] | None = None
         self._begin_epoch()
@@ -95,8 +102,8 @@ class Refusals:
         going_back = any(getattr(callback, "on_runaway", "") == "rollback" for callback in trainer.callbacks)
         if self.policy == "rollback" and not going_back:
             raise ValueError(
-                "LatentEBM: on_not_finite is rollback, and no EnergyAlarm with on_runaway rollback would go back; add "
-                "one, or take stop or reject."
+                f"{self._of}: on_not_finite is rollback, and no EnergyAlarm with on_runaway rollback would go back; "
+                f"add one, or take {' or '.join(['stop', *self._others])}."
             )
         self._noted = self._fault = None
         self._begin_epoch()
@@ -175,9 +182,10 @@ class Refusals:
             self._fault = told
             return
         named = [remedy for name, remedy in _REMEDIES.items() if name in first]
+        others = f", or with --model.on_not_finite {' or '.join(self._others)}" if self._others else ""
         raise FloatingPointError(
             f"{told}. The step was not made. {way_back(model.trainer)} with "
-            f"{' and '.join(named) or 'lower learning rates'}, or with --model.on_not_finite reject or rollback."
+            f"{' and '.join(named) or 'lower learning rates'}{others}."
         )
 
 

@@ -172,6 +172,11 @@ class Fitting:
         """A generator that says its latents, with its images noted if it does not say them."""
         if not isinstance(generator, nn.Module):
             raise ValueError(f"{self.of}: the generator is {generator!r}; give a torch.nn.Module.")
+        if getattr(generator, "latent_dim", None) is None:
+            raise ValueError(
+                f"{self.of}: {_name(generator)} has no latent_dim; set self.latent_dim, the size of a latent, in its "
+                "__init__."
+            )
         size = self._latent_dim(generator, generator)
         self._check_layers(generator)
         self._check_images(generator, (2, size), precision(generator))

@@ -46,7 +46,7 @@ class ImageModel(Restorable, ABC):
         super().__init__()
         self.automatic_optimization = False
         self.averaged = None
-        self.refusals = Refusals("stop")
+        self.refusals = Refusals("stop", type(self).__name__, ("stop",))
 
     # What a model is
 

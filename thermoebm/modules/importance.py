@@ -7,7 +7,7 @@ from thermoebm.evidence import Weighed, weigh
 from thermoebm.modules.vae import VAE
 
 # Latents side by side: memory grows with the images that they make.
-_LATENTS = 5_000
+_LATENTS = 1_000
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior
+from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior, inferred
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.finiteness import Refusals
 from thermoebm.modules.fitting import Fitting, Network
@@ -73,7 +73,7 @@ class VAE(ImageModel):
         self.reference = GaussianPrior(prior_sigma)
         self.likelihood = GaussianLikelihood(self.generator, likelihood_sigma)
         self.averaged = None if average_decay is None else AveragedWeights(self.weights(), average_decay)
-        self.refusals = Refusals(on_not_finite)
+        self.refusals = Refusals(on_not_finite, type(self).__name__, ("stop", "rollback"))
         self.seed = seed
 
     def _check_encoder(self) -> None:
@@ -110,7 +110,7 @@ class VAE(ImageModel):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q_φ(z|x) of images (B, C, H, W)."""
-        return DiagonalGaussian(*self.encoder(x))
+        return inferred(self.encoder, x)
 
     @torch.no_grad()
     def generate(self, count: int, rng: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior, without_autocast
+from thermoebm.densities import GaussianLikelihood, GaussianPrior, inferred, without_autocast
 from thermoebm.objectives.base import Output
 
 
@@ -101,7 +101,7 @@ class Triangle:
             x: Images.
             noise: Of the same size.
         """
-        posterior = DiagonalGaussian(*model.encoder(x))
+        posterior = inferred(model.encoder, x)
         reconstruction = -model.likelihood.log_prob(x, posterior.sample(noise.inference)).mean()
         kl = posterior.kl_to(model.reference).mean()
         loss = self.inference_weight * (reconstruction + kl)
@@ -111,7 +111,7 @@ class Triangle:
             generated = model.likelihood.generator(z).to(z.dtype)
             if noise.pixels is not None:
                 generated = generated + model.likelihood.sigma * noise.pixels
-            recovery = -DiagonalGaussian(*model.encoder(generated)).log_prob(z).mean()
+            recovery = -inferred(model.encoder, generated).log_prob(z).mean()
             contrast, energies = self._energies(model.energy, x, generated)
             loss = loss + self.recovery_weight * recovery + contrast
             terms |= {"recovery": recovery, **energies}

@@ -133,7 +133,7 @@ def _verified(path: Path, model: ImageModel | None, resumes: bool) -> dict[str, 
 def check_density(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
     """Raises a ValueError if the checkpoint was trained for a density with other settings than the configured one."""
     trained = checkpoint.get("config", {}).get("model", {}).get("init_args", {})
-    configured = config["model"]["init_args"]
+    configured = config["model"].get("init_args", {})  # absent of a model without arguments
     for name in ("energy", "generator", "encoder", "prior_sigma", "likelihood_sigma"):
         if name in trained and trained[name] != configured.get(name):
             raise ValueError(

@@ -114,6 +114,10 @@ class Heartbeat(threading.Thread):
             self._send("ended", 0)
             time.sleep(INTERVAL / 10)
 
+    def hears(self) -> bool:
+        """Whether a datagram of another process has come through."""
+        return bool(self._heard)
+
     def stop(self) -> None:
         """Stops beating and listening: this process is about to end."""
         self._stopped.set()

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thermoebm.applications.held_out_images import DRAWS
 from thermoebm.applications.settings import Settings
+from thermoebm.densities import InferredPosterior
 from thermoebm.gradients.draws import trainable
-from thermoebm.modules import ImageModel, LatentEBM
+from thermoebm.modules import VAE, ImageModel, LatentEBM
 from thermoebm.modules.generation import BATCH
 from thermoebm.runs.settings import settings
 from thermoebm.runtime import cost
@@ -149,6 +151,12 @@ class Counter:
             settings, rungs = Settings.annealing, len(model.evidence_schedule.temperatures()) - 1
             chains = settings.chains * sum(settings.trials()) / rungs  # ladders that do as many steps
             work = work + images / BATCH * chains * ladder.posterior_step(BATCH, machine)
+        if isinstance(model, VAE):
+            _, sample = self._chains(cell)
+            work = work + images / BATCH * DRAWS * sample.amount(model, BATCH, machine)
+            if self.evidence == "annealed":
+                step = self._once(trace_annealed_step, cell, _kind(cell)).amount(model, BATCH, machine)
+                work = work + images / BATCH * Settings.annealing.chains * sum(Settings.annealing.trials()) * step
         return work
 
     def sizes(self, cell: Cell) -> tuple[int, int]:
@@ -179,7 +187,7 @@ class Counter:
 def _kind(cell: Cell) -> dict[str, Any]:
     """The settings of a cell's model without those that change values only: the lengths of its chains, p, η > 0."""
     model = cell.composed.config["model"]
-    settings: dict[str, Any] = json.loads(json.dumps(model))["init_args"]
+    settings: dict[str, Any] = json.loads(json.dumps(model)).get("init_args", {})
     if "prior_sampler" not in settings:  # no latent EBM
         return settings | {"class_path": model["class_path"]}
     objective = settings["objective"].get("init_args") or {}
@@ -216,6 +224,16 @@ def trace_chains(model: ImageModel) -> tuple[Part, Part]:
 
     ladder = _traced(twin, measured)
     return ladder, _traced(twin, lambda: twin.generate(_TRACED, rng))
+
+
+def trace_annealed_step(model: ImageModel) -> Part:
+    """A step of annealing from the encoder's Gaussian, of one chain for each image; nothing is computed."""
+    twin = without_values(model)
+    assert isinstance(twin, VAE)
+    x = _images(model)
+    path = InferredPosterior(twin.posterior(x), twin.reference, twin.likelihood, x, torch.zeros((), device="meta"))
+    z = torch.empty(_TRACED, twin.generator.latent_dim, device="meta")
+    return _traced(twin, lambda: path.terms(z))
 
 
 def _images(model: ImageModel) -> Tensor:
