@@ -214,3 +214,40 @@ def test_the_gaussian_of_an_encoder_is_torchs():
 def test_weights_that_cannot_be_are_told(fields, told):
     with pytest.raises(ValueError, match=told):
         Triangle(**fields)
+
+
+def test_the_gradient_of_a_batch_is_the_mean_of_its_parts():
+    """No term couples images: so several processes, which average their gradients, train as one does."""
+    model, rng = model_of(), torch.Generator().manual_seed(0)
+    x, *e = (torch.randn(64, 1, generator=rng, dtype=torch.float64) for _ in range(4))
+    parameters = [*nn.ModuleDict(networks(model)).parameters()]
+
+    def gradient(part):
+        images, pixels = (t[part].view(-1, 1, 1, 1) for t in (x, e[2]))
+        loss = Triangle(energy_penalty=0.1)(model, images, Noise(e[0][part], e[1][part], pixels)).loss
+        return torch.autograd.grad(loss, parameters)
+
+    halves = [gradient(slice(0, 32)), gradient(slice(32, 64))]
+    for whole, first, second in zip(gradient(slice(0, 64)), *halves, strict=True):
+        torch.testing.assert_close(whole, (first + second) / 2)
+
+
+def test_latents_keep_their_precision_under_autocast():
+    """The encoder alone may run in bfloat16: its terms are those of its rounded outputs, in single precision."""
+    model, rng = model_of(), torch.Generator().manual_seed(0)
+    for network in networks(model).values():
+        network.float()
+    x, z = torch.randn(64, 1, 1, 1, generator=rng), torch.randn(64, 1, generator=rng)
+
+    class Rounded(nn.Module):
+        def forward(self, x):
+            mean = (3 * x.flatten(1)).bfloat16()
+            return mean, torch.full_like(mean, -3)
+
+    model.encoder = Rounded()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = Triangle()(model, x, Noise(z, z, None)).diagnostics
+    mean = (3 * x.flatten(1)).bfloat16().double()
+    exact = 0.5 * (math.exp(-3) + mean.square() - 1 + 3).sum(1).mean()
+    assert terms["kl_to_prior"].dtype == torch.float32
+    assert terms["kl_to_prior"].item() == pytest.approx(exact.item(), rel=1e-5)
