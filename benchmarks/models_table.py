@@ -5,11 +5,12 @@
 
 Of each run's last checkpoint: MMD² and least share of a digit (benchmarks/digits_quality.py), which are computed here;
 the extrapolated kernel distance to held-out digits, the reconstruction error and annealed log p(x) of all held-out
-digits, which the study has measured; operations and seconds of training. The difference of log p(x) to the first cell
+digits, which the study has measured; operations of training. The difference of log p(x) to the first cell
 is paired by seed, ± its standard error.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -25,8 +26,7 @@ MEASURED = {
     "KD[classifier:digits] N=∞, held out": ("test/KD[classifier:digits]_inf", 1.0),
     "reconstruction": ("test/reconstruction_error", 1.0),
     "log p(x), nats": ("test/evidence", 1.0),
-    "TFLOP": ("flops", 1e-12),
-    "seconds of training": ("cost/seconds", 1.0),
+    "TFLOP of training": ("flops", 1e-12),
 }
 
 
@@ -46,7 +46,8 @@ def main() -> None:
     study = parser.parse_args().study
     _, final, _ = gather(study)
     done = final[final["status"] == "done"].sort_values("seed")
-    cells = {str(cell): runs for cell, runs in done.groupby("cell", sort=False)}
+    planned = dict.fromkeys(run["cell"] for run in json.loads((study / "plan.json").read_text())["runs"])
+    cells = {cell: runs for cell in planned if len(runs := done[done["cell"] == cell])}
     first = next(iter(cells.values()))
     reference = dict(zip(first["seed"], first["test/evidence"], strict=True))
     print(" | ".join(["| model | MMD² | least share", *MEASURED, "log p(x) less the first's |"]))
