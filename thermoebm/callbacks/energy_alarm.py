@@ -170,9 +170,10 @@ class EnergyAlarm(OfKind):
             if self.rollbacks:  # in the training that is resumed
                 scheduler: Any = pl_module.lr_schedulers()
                 assert isinstance(pl_module, ImageModel)
-                name, done = slowed(pl_module)[0], f"{self.rollbacks} of {self.max_rollbacks}"
-                scale = scheduler.group(pl_module.get_submodule(name))["scale"]
-                say(f"After {done} rollbacks, the {name} learns at {scale:.3g} times the rates of its settings")
+                names, done = slowed(pl_module), f"{self.rollbacks} of {self.max_rollbacks}"
+                scale, s = scheduler.group(pl_module.get_submodule(names[0]))["scale"], "s" * (len(names) == 1)
+                told = f"the {' and the '.join(names)} learn{s} at {scale:.3g} times the rates of its settings"
+                say(f"After {done} rollbacks, {told}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._snapshot = None
