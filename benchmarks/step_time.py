@@ -24,7 +24,8 @@ from thermoebm.runtime.cost import choose_threads, compiles, synchronise
 from thermoebm.runtime.step_time import Rates, all_reduce, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine, Part, adam_seconds, trace_gradient
+from thermoebm.study.planning.traces import Machine, Part, adam_seconds, trace_gradient
+from thermoebm.study.planning.work import Counter
 
 # The runs of one data set in the report, and the steps of each.
 RUNS, STEPS = 100, 8000

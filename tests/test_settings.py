@@ -17,6 +17,9 @@ from thermoebm.samplers import MALA, ULA
 #: Arguments that have no default.
 NEEDED: dict[str, dict[str, Any]] = {
     "ConvGenerator": {"latent_dim": 4, "image_shape": (1, 8, 8), "features": 2},
+    "ConvEncoder": {"latent_dim": 4, "image_shape": (1, 8, 8), "features": 2},
+    "ConvEnergy": {"image_shape": (1, 8, 8), "features": 2},
+    "DivergenceTriangle": {"generator": ConvGenerator(4, (1, 8, 8), features=2)},
     "EnergyMLP": {"latent_dim": 4, "hidden_dim": 8},
     "Geometric": {"num_intervals": 4, "first": 0.1},
     "LatentEBM": {"energy": EnergyMLP(4, hidden_dim=8), "generator": ConvGenerator(4, (1, 8, 8), features=2)},
@@ -24,6 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "PowerLaw": {"num_temperatures": 4, "power": 2.0},
     "ReplicaExchange": {"kernel": ULA(0.1, 2)},
     "ULA": {"step_size": 0.1, "num_steps": 2},
+    "VAE": {"generator": ConvGenerator(4, (1, 8, 8), features=2)},
 }
 CLASSES = [getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in PATHS]
 FIELDS = [

@@ -20,7 +20,8 @@ from thermoebm.cli.evaluate import main
 from thermoebm.cli.train import CLI
 from thermoebm.runtime.step_time import Rates
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine
+from thermoebm.study.planning.traces import Machine
+from thermoebm.study.planning.work import Counter
 
 CONFIGS = ROOT / "configs"
 OF_VAE = ("loss", "reconstruction", "kl_to_prior", "evidence_bound")

@@ -19,7 +19,7 @@ from thermoebm.data import Digits
 from thermoebm.modules import ImageModel
 from thermoebm.optim import DecayedAdam
 from thermoebm.study.planning.compose import compose
-from thermoebm.study.planning.work import trace_chains, trace_gradient
+from thermoebm.study.planning.traces import trace_chains, trace_gradient
 
 SPREAD = 0.5
 

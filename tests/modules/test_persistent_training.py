@@ -18,7 +18,7 @@ from thermoebm.gradients.draws import measure
 from thermoebm.modules.persistent import Batch
 from thermoebm.objectives import ThermodynamicIntegration
 from thermoebm.schedules import PowerLaw
-from thermoebm.study.planning.work import trace_chains, trace_gradient
+from thermoebm.study.planning.traces import trace_chains, trace_gradient
 
 QUIET = {"enable_model_summary": False, "limit_val_batches": 0, "log_every_n_steps": 100}
 

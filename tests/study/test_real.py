@@ -16,7 +16,8 @@ from tests.study.planning.test_file import CONFIGS, changed, write
 from thermoebm.cli.train import CLI
 from thermoebm.runtime.step_time import Rates
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine
+from thermoebm.study.planning.traces import Machine
+from thermoebm.study.planning.work import Counter
 from thermoebm.study.running import folder
 
 

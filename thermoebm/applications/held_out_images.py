@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -42,13 +42,13 @@ def held_out(model: ImageModel, data: ImageDataModule, settings: Settings) -> He
     }
     if settings.evidence == "none":
         return HeldOut(scalars, None, [])
-    if not isinstance(model, LatentEBM | VAE):
+    if not (isinstance(model, VAE) or hasattr(model, "ladder")):
         return HeldOut(scalars, None, [f"The evidence of a {type(model).__name__} is not measured: it has no latents."])
     batches = list(dequantised(levels, model.device, settings.stream))
-    if isinstance(model, LatentEBM):
-        scalars |= _short_run(model, batches, settings)
-    else:
+    if isinstance(model, VAE):
         scalars |= _importance(model, batches, settings)
+    else:
+        scalars |= _short_run(cast(LatentEBM, model), batches, settings)
     if settings.evidence == "short":
         return HeldOut(scalars, None, [])
     annealed = annealed_evidence(model, torch.cat(batches), settings.annealing, settings.stream)

@@ -16,7 +16,8 @@ from thermoebm.samplers import MALA
 from thermoebm.schedules import PowerLaw
 from thermoebm.study.planning.definitions import EVIDENCE
 from thermoebm.study.planning.file import read
-from thermoebm.study.planning.work import Counter, Machine, adam_seconds, trace_chains, trace_gradient, without_values
+from thermoebm.study.planning.traces import Machine, adam_seconds, trace_chains, trace_gradient, without_values
+from thermoebm.study.planning.work import Counter
 from thermoebm.study.running import plan
 
 # A launch costs nothing, so that all times are proportional to the images.

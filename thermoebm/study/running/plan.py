@@ -11,7 +11,8 @@ from thermoebm.runtime.step_time import Rates, measured
 from thermoebm.runtime.threads import threads
 from thermoebm.runtime.units import duration, scaled
 from thermoebm.study.planning.definitions import Cell, Study
-from thermoebm.study.planning.work import Counter, Machine, Work
+from thermoebm.study.planning.traces import Machine
+from thermoebm.study.planning.work import Counter, Work
 from thermoebm.study.running import board, folder
 from thermoebm.study.running.executors import Local
 
