@@ -186,11 +186,12 @@ class CLI(LightningCLI):
     # Subcommands
 
     def before_fit(self) -> None:
-        sizes = [f"{n} {sum(p.numel() for p in net.parameters()):,}" for n, net in self.model.networks().items()]
+        networks = sorted(self.model.networks().items(), key=lambda item: item[0] != "generator")  # which comes first
+        *sizes, last = [f"{name} {sum(p.numel() for p in network.parameters()):,}" for name, network in networks]
         notes = f" ({', '.join(self.model.notes())})" if self.model.notes() else ""
         say(
-            f"{self.model.title()}{notes} on {len(self.datamodule.train_images)} images; {' and '.join(sizes)} "
-            f"parameters; {self.trainer.strategy.root_device}, "
+            f"{self.model.title()}{notes} on {len(self.datamodule.train_images)} images; "
+            f"{', '.join(sizes)}{' and ' * bool(sizes)}{last} parameters; {self.trainer.strategy.root_device}, "
             f"{self.trainer.precision}, {torch.get_num_threads()} thread(s)"
         )
 
