@@ -9,9 +9,7 @@ from thermoebm.callbacks.grids import held_out
 from thermoebm.callbacks.of_kind import OfKind
 from thermoebm.callbacks.pictures import PictureCallback, figure_image
 from thermoebm.modules import DivergenceTriangle, ImageModel
-
-# Images side by side.
-_PART = 250
+from thermoebm.modules.generation import BATCH
 
 
 class EnergyHistogram(OfKind, PictureCallback):
@@ -50,13 +48,13 @@ def energies_of(model: DivergenceTriangle, x: Tensor, rng: torch.Generator) -> d
     order = torch.rand(count, pixels, generator=rng, device=rng.device).argsort(1)
     kinds = {
         "held-out images": x,
-        "samples": torch.cat([model.generate(len(part), rng) for part in x.split(_PART)]),
+        "samples": torch.cat([model.generate(len(part), rng) for part in x.split(BATCH)]),
         "means of two": (x + x.roll(1, 0)) / 2,
         "shuffled pixels": x.flatten(1).gather(1, order).view_as(x),
         "turned by 90 degrees": x.rot90(1, (2, 3)),
         "uniform noise": 2 * torch.rand(x.shape, generator=rng, device=rng.device) - 1,
     }
-    return {name: torch.cat([model.energies(part) for part in images.split(_PART)]) for name, images in kinds.items()}
+    return {name: torch.cat([model.energies(part) for part in images.split(BATCH)]) for name, images in kinds.items()}
 
 
 def area_under_roc(larger: Tensor, smaller: Tensor) -> float:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from thermoebm.callbacks.energy_alarm import EnergyAlarm
+from thermoebm.callbacks.parameter_alarm import ParameterAlarm
 from thermoebm.callbacks.vitals import Vitals
 from thermoebm.modules import VAE, DivergenceTriangle, ImageModel, not_finite
 
@@ -18,7 +18,7 @@ ACTIVE = 0.01
 LEAST_STEPS = 200
 
 
-class TriangleAlarm(EnergyAlarm):
+class TriangleAlarm(ParameterAlarm):
     """Judges after each epoch whether the energy diverges or the encoder has collapsed; then acts as EnergyAlarm does.
 
     On the epoch's last batch it logs
@@ -36,7 +36,6 @@ class TriangleAlarm(EnergyAlarm):
 
     kind = VAE
     measures = "latents of an encoder"
-    ran_away = "Training ran away"
     _images: Tensor | None = None
     _active = -1.0
     _told_of_collapse = False
@@ -79,10 +78,10 @@ class TriangleAlarm(EnergyAlarm):
         return vitals
 
     def fault(self, vitals: Vitals) -> str | None:
-        faults = ["parameters are not finite"] if vitals.broken else []
+        faults = [super().fault(vitals)]
         if not abs(vitals.tilt) <= self.largest_tilt:
             faults.append(f"E_data[f] - E_generated[f] is {vitals.tilt:.3g} nats (limit ±{self.largest_tilt:g})")
-        return " and ".join(faults) or None
+        return " and ".join(filter(None, faults)) or None
 
     def scalars(self, vitals: Vitals) -> dict[str, float]:
         return {
@@ -95,4 +94,4 @@ class TriangleAlarm(EnergyAlarm):
     def remedy(self, model: ImageModel) -> str:
         if isinstance(model, DivergenceTriangle):
             return "with a larger --model.terms.energy_penalty or a lower --model.energy_optimizer.learning_rate."
-        return "with lower learning rates."
+        return super().remedy(model)

@@ -23,10 +23,9 @@ def importance_bound(model: VAE, x: Tensor, draws: int, rng: torch.Generator) ->
         draws: K, at least 2.
         rng: Stream of the noise.
     """
-    inferred = model.posterior(x)
+    path = model.path(x)
     parts = []
     for count in torch.arange(draws).split(max(1, _LATENTS // len(x))):
-        noise = torch.randn(len(count), *inferred.mean.shape, generator=rng, device=rng.device).to(x)
-        z = inferred.sample(noise)
-        parts.append(model.likelihood.log_prob(x, z) + model.reference.log_prob(z) - inferred.log_prob(z))
+        noise = torch.randn(len(count), *path.inferred.mean.shape, generator=rng, device=rng.device).to(x)
+        parts.append(path.tempered(path.inferred.sample(noise)))
     return weigh(torch.cat(parts))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from thermoebm.densities import InferredPosterior, PowerPosterior, Tempered
+from thermoebm.densities import PowerPosterior, Tempered
 from thermoebm.evidence import Runner, directly
 from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.modules.starts import Starts, Stream, draw_starts
@@ -65,15 +65,8 @@ def _(model: LatentEBM, particles: int, steps: int, stream: Stream, progress: Ba
 def _(model: VAE, particles: int, steps: int, stream: Stream, progress: Bar) -> Route:
     """From q_φ, which is sampled exactly: the estimates are lower bounds in expectation."""
 
-    def inferred(x: Tensor) -> Any:
-        with torch.no_grad():
-            return model.posterior(x)
-
-    def path(x: Tensor) -> Tempered:
-        return InferredPosterior(inferred(x), model.reference, model.likelihood, x, torch.zeros(()))
-
     def draw(x: Tensor, chains: int, rng: torch.Generator) -> Tensor:
         shape = (chains, len(x), model.generator.latent_dim)
-        return inferred(x).sample(torch.randn(shape, generator=rng, device=rng.device).to(x))
+        return model.path(x).inferred.sample(torch.randn(shape, generator=rng, device=rng.device).to(x))
 
-    return Route(path, draw, directly, None)
+    return Route(model.path, draw, directly, None)

@@ -5,7 +5,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior, inferred
+from thermoebm.densities import DiagonalGaussian, GaussianLikelihood, GaussianPrior, InferredPosterior, inferred
 from thermoebm.modules.averaging import AveragedWeights
 from thermoebm.modules.finiteness import Refusals
 from thermoebm.modules.fitting import Fitting, Network
@@ -111,6 +111,13 @@ class VAE(ImageModel):
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q_φ(z|x) of images (B, C, H, W)."""
         return inferred(self.encoder, x)
+
+    @torch.no_grad()
+    def path(self, x: Tensor) -> InferredPosterior:
+        """From q_φ(z|x) of images (B, C, H, W), at t = 0, to their posterior; q_φ is computed once."""
+        return InferredPosterior(
+            self.posterior(x), self.reference, self.likelihood, x, torch.zeros((), device=x.device)
+        )
 
     @torch.no_grad()
     def generate(self, count: int, rng: torch.Generator) -> Tensor:

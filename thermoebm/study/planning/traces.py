@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermoebm.densities import InferredPosterior
 from thermoebm.gradients.draws import trainable
 from thermoebm.modules import VAE, ImageModel, LatentEBM
 from thermoebm.runtime import cost
@@ -88,8 +87,7 @@ def trace_annealed_step(model: ImageModel) -> Part:
     """A step of annealing from the encoder's Gaussian, of one chain for each image; nothing is computed."""
     twin = without_values(model)
     assert isinstance(twin, VAE)
-    x = _images(model)
-    path = InferredPosterior(twin.posterior(x), twin.reference, twin.likelihood, x, torch.zeros((), device="meta"))
+    path = twin.path(_images(model))
     z = torch.empty(_TRACED, twin.generator.latent_dim, device="meta")
     return _traced(twin, lambda: path.terms(z))
 
