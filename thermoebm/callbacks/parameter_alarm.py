@@ -14,7 +14,7 @@ class ParameterAlarm(EnergyAlarm):
     It logs ``training/rollbacks``, how often it went back so far, and lets the limits of its settings be.
     """
 
-    kind = ImageModel
+    kind: type[pl.LightningModule] | tuple[type[pl.LightningModule], ...] = ImageModel
     measures = "parameters of an ImageModel"
     ran_away = "Training ran away"
 
