@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import thermoebm
 import thermoebm.data
 from tests.cli.test_train import SHORT, assert_fault
-from thermoebm.callbacks import EnergyAlarm
+from thermoebm.callbacks import EnergyAlarm, ParameterAlarm
 from thermoebm.data import names
 from thermoebm.modules import VAE
 from thermoebm.networks import Encoder, Energy, Generator, ImageEnergy
@@ -70,7 +70,7 @@ PATHS = [
     "thermoebm.schedules.Temperatures",
 ]
 #: Classes that others are made of, and that configs name themselves.
-_BOTH = (EnergyAlarm, VAE)
+_BOTH = (EnergyAlarm, ParameterAlarm, VAE)
 _NETWORKS = (Encoder, Energy, Generator, ImageEnergy)
 _KINDS = (pl.LightningModule, pl.LightningDataModule, pl.Callback, *_NETWORKS, Objective, Kernel, Schedule)
 
