@@ -23,6 +23,7 @@ from benchmarks.measure import Effort, Group, Settings, precisions, ways
 from benchmarks.models import NETWORKS
 from benchmarks.training import training
 from thermoebm.runtime.allocator import keep_freed_memory
+from thermoebm.runtime.terminal import quieten
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Group]]] = {
     "prior": prior,
@@ -74,6 +75,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()  # as training does
+    quieten()
     parser = argparse.ArgumentParser("benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
     parser.add_argument("--networks", help=f"of {', '.join(NETWORKS)} (default: all; training on a CPU: digits)")

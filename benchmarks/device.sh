@@ -36,14 +36,14 @@ epochs() { if [ -n "$TOY" ]; then echo 1; else echo "$1"; fi; }
 
 for name in ${*:-tests rates steps first ml ti}; do
     case $name in
-        tests) part tests 200 "$PYTHON" -m pytest -v -m gpu -p no:benchmark tests/test_gpu.py ;;
-        rates) part rates 80 "$PYTHON" -m benchmarks --only prior,posterior --networks "$NETWORKS" $QUICK \
+        tests) part tests 150 "$PYTHON" -m pytest -v -m gpu -p no:benchmark tests/test_gpu.py ;;
+        rates) part rates 140 "$PYTHON" -m benchmarks --only prior,posterior --networks "$NETWORKS" $QUICK \
             --precisions bfloat16 --seconds 5 --json "$WORK/out/rates.json" ;;
-        steps) part steps 50 "$PYTHON" -m benchmarks.step_time --networks "$NETWORKS" --repeats $REPEATS ;;
-        first) part first 100 "$PYTHON" -m benchmarks.first_step --ways auto -- $TI $UNMEASURED \
+        steps) part steps 60 "$PYTHON" -m benchmarks.step_time --networks "$NETWORKS" --repeats $REPEATS ;;
+        first) part first 90 "$PYTHON" -m benchmarks.first_step --ways auto -- $TI $UNMEASURED \
             --trainer.limit_train_batches 5 --trainer.max_epochs 1 --trainer.limit_val_batches 0 ;;
-        ml) fit ml 60 $ML --name ml --trainer.max_epochs "$(epochs 10)" ;;
-        ti) fit ti 80 $TI --name ti --trainer.max_epochs "$(epochs 2)" ;;
+        ml) fit ml 75 $ML --name ml --trainer.max_epochs "$(epochs 10)" ;;
+        ti) fit ti 75 $TI --name ti --trainer.max_epochs "$(epochs 2)" ;;
         side)  # 1, 2 and 3 runs at once
             for count in 1 2 3; do
                 for i in $(seq $count); do

@@ -22,6 +22,7 @@ from thermoebm.modules import LatentEBM
 from thermoebm.runtime.allocator import keep_freed_memory
 from thermoebm.runtime.cost import choose_threads, compiles, synchronise
 from thermoebm.runtime.step_time import Rates, all_reduce, measured
+from thermoebm.runtime.terminal import quieten
 from thermoebm.runtime.threads import threads
 from thermoebm.study.planning.file import read
 from thermoebm.study.planning.traces import Machine, Part, adam_seconds, trace_gradient
@@ -116,6 +117,7 @@ def study(path: str, rates: Rates, half: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()  # as training does
+    quieten()
     parser = argparse.ArgumentParser("benchmarks.step_time", description=__doc__.splitlines()[0])
     on_gpu = torch.cuda.is_available()
     default = "cifar10 features 64,celeba features 64" if on_gpu else "digits,cifar10 features 16,celeba features 16"
