@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from thermoebm.samplers import ULA
     from thermoebm.schedules import PowerLaw
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ULA",
     "VAE",
