@@ -1,4 +1,4 @@
-"""What README.md and docs/ show: commands parse, with the parsers of the programs themselves; Python code runs or compiles."""
+"""What README.md and docs/ show: commands parse with the parsers of the programs, and Python code compiles or runs."""
 
 import argparse
 import ast
@@ -96,11 +96,10 @@ def started(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         found = importlib.util.find_spec(program[3:])
         if found is not None and found.submodule_search_locations:
             found = importlib.util.find_spec(f"{program[3:]}.__main__")
-        assert found is not None and found.origin, f"{command}: there is no such module"
-        path = Path(found.origin)
+        path = ROOT / str(found and found.origin)
     else:
         path = ROOT / program
-        assert path.is_file(), f"{command}: there is no such program"
+    assert path.is_file(), f"{command}: there is no such program"
     plain = argparse.ArgumentParser.parse_args
 
     def parse_args(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +135,8 @@ def test_a_command_parses(command, program, here, monkeypatch):
             else:
                 started(command, monkeypatch)
     except SystemExit as ended:
-        assert ended.code == 0, f"{command}\n{said.getvalue()}"
+        if ended.code:  # --data.help ends with 0
+            pytest.fail(f"{command}\n{said.getvalue()}")
 
 
 def test_the_files_that_commands_read_are_there(here):
