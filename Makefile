@@ -14,7 +14,7 @@ PIP = $(BIN)/python -m pip
 STAMP = .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train study bench test test-slow lint format clean
+.PHONY: help venv train study bench test test-slow docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ bench: $(STAMP)  ## measure speed, precision and loading (ARGS= goes to python -
 	$(BIN)/python benchmarks/extrapolation_cost.py
 	$(BIN)/python benchmarks/data_loading.py
 
+docs: $(STAMP)  ## build the site into site/, every warning an error (open site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -85,6 +88,6 @@ format: $(STAMP)  ## apply the fixes and the formatting of ruff
 	$(BIN)/ruff format
 
 clean:  ## remove .venv, caches and build products; runs/, studies/ and data/ stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -path ./.git -o -path ./runs -o -path ./studies -o -path ./data \) -prune \
 	    -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ class ConvEncoder(Encoder):
     It is the inference model of the divergence triangle (Han et al. 2019, arXiv 1812.10907). 4x4 convolutions with
     stride 2 and leaky rectifiers halve the size and double the channels, up to ``16 * features``; a linear layer leads
     from the last map to mean and log variance. Sizes: 128 -> 64 -> 32 -> 16 -> 8 -> 4, and 28 -> 14 -> 7. With F
-    features::
+    features:
 
         image                 8    16, 28   32           64               128
         channels of its maps  16F  8F, 16F  4F, 8F, 16F  2F, 4F, 8F, 16F  F, 2F, 4F, 8F, 16F

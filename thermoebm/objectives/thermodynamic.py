@@ -25,14 +25,12 @@ class ThermodynamicIntegration(Objective):
 
     and the backward pass yields the negative of the following, where ``Σ`` is the trapezium sum over temperatures:
 
-    =============  ====================================  ===============================  ==============================
-    estimator      ∇_β                                   ∇_α                              against the exact gradient
-    =============  ====================================  ===============================  ==============================
-    endpoints      E_1[∇_β log p_β]                      E_1[∇f] - E_0[∇f]                exact: equations 7 and 8
-    contrastive    Σ E_t[∇_β log p_β]                    E_1[∇f] - E_0[∇f]                ∇_β biased to the mean image
-    detached       Σ E_t[∇_β log p_β]                    0                                the energy never learns
-    pathwise       through all chains                    through all chains               gradient of the K-step sampler
-    =============  ====================================  ===============================  ==============================
+    | estimator   | ∇_β                 | ∇_α                 | against the exact gradient     |
+    |-------------|---------------------|---------------------|--------------------------------|
+    | endpoints   | E_1[∇_β log p_β]    | E_1[∇f] - E_0[∇f]   | exact: equations 7 and 8       |
+    | contrastive | Σ E_t[∇_β log p_β]  | E_1[∇f] - E_0[∇f]   | ∇_β biased to the mean image   |
+    | detached    | Σ E_t[∇_β log p_β]  | 0                   | the energy never learns        |
+    | pathwise    | through all chains  | through all chains  | gradient of the K-step sampler |
 
     ``endpoints`` is based on the fact that the integral of the exact gradient telescopes to the two ends of the ladder.
     The report describes ``pathwise``; its published runs computed ``detached``.
