@@ -23,7 +23,8 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj, **_):
         if obj.docstring:
-            if obj.is_class and any(str(base).endswith("NamedTuple") for base in obj.bases):  # its fields are attributes
+            # The fields of a named tuple are not arguments of an __init__ that could be read.
+            if obj.is_class and any(str(base).endswith("NamedTuple") for base in obj.bases):
                 obj.docstring.value = obj.docstring.value.replace("\nArgs:\n", "\nAttributes:\n")
             obj.docstring.value = ROLE.sub(lambda role: link(role[2], bool(role[1]), obj), obj.docstring.value)
 

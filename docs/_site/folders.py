@@ -8,4 +8,8 @@ FOLDER = re.compile(r"(?<=\]\()([\w./-]+/)(?=\))")
 
 def on_page_markdown(markdown, page, config, **_):
     here = Path(config.docs_dir, page.file.src_uri).parent
-    return FOLDER.sub(lambda link: link[1] + ("index.html" if (here / link[1] / "index.html").is_file() else ""), markdown)
+
+    def page_of(link):
+        return link[1] + ("index.html" if (here / link[1] / "index.html").is_file() else "")
+
+    return FOLDER.sub(page_of, markdown)

@@ -27,14 +27,22 @@ def mathml(escaped, display, where):
     """The formula as MathML; PluginError, with the page's name and the formula, if it has no sense."""
     formula = " ".join(unescape(escaped).split())
     try:
+        if fault := balance(formula):
+            raise ValueError(fault)
         source = convert(formula, display="block" if display else "inline")
         tree = ElementTree.fromstring(source.replace("<mi>&</mi>", "<mi>\\&amp;</mi>"))
-    except Exception as error:
-        raise PluginError(f"{where}: the formula {formula} cannot be converted ({type(error).__name__}: {error}).") from error
-    if fault := balance(formula) or fault_of(tree):
-        raise PluginError(f"{where}: the formula {formula} cannot be converted ({fault}).")
+        if fault := fault_of(tree):
+            raise ValueError(fault)
+    except Exception as error:  # latex2mathml has many of its own, most without a text
+        why = str(error) or type(error).__name__
+        raise PluginError(f"{where}: the formula {formula} cannot be converted ({why}).") from error
     for parent in tree.iter():
         space_words(parent)
+    for sign in tree.iter():
+        if sign.text == ";":  # taken for a letter
+            sign.tag = f"{{{NAMESPACE}}}mo"
+        elif sign.text == "|":  # no relation here, but what a density is conditioned on
+            sign.attrib |= {"lspace": "0.08em", "rspace": "0.08em"}
     tree.set("title", formula)
     ElementTree.register_namespace("", NAMESPACE)
     return ElementTree.tostring(tree, encoding="unicode")
@@ -66,13 +74,18 @@ def fault_of(tree):
 
 
 def space_words(parent):
-    """A thin space between log, exp and the like and a letter, none before a bracket."""
-    children = list(parent)
-    for place in reversed(range(len(children) - 1)):
-        word, after = children[place], children[place + 1]
-        name = word[0] if word.tag.endswith(("msub", "msup", "munder")) and len(word) else word
-        if (name.text or "") in WORDS and not (after.tag.endswith(("mo", "mspace"))) and parent.tag.endswith("mrow"):
+    """A thin space between log, exp and the like and the letters beside them, none before a bracket."""
+    if parent.tag != f"{{{NAMESPACE}}}mrow":
+        return
+    for place in reversed(range(len(parent) - 1)):
+        left, right = parent[place], parent[place + 1]
+        if any(side.tag.endswith(("}mo", "}mspace")) for side in (left, right)):
+            continue
+        if is_word(left) or is_word(right):
             parent.insert(place + 1, ElementTree.Element(f"{{{NAMESPACE}}}mspace", {"width": "0.167em"}))
-        before = children[place]
-        if (after.text or "") in WORDS and before.tag.endswith(("mi", "mn", "msub", "msup")) and before is not name:
-            parent.insert(place + 1, ElementTree.Element(f"{{{NAMESPACE}}}mspace", {"width": "0.167em"}))
+
+
+def is_word(element):
+    """Whether this is such a word, with or without an index."""
+    base = element[0] if element.tag.endswith(("}msub", "}msup", "}msubsup", "}munder")) else element
+    return (base.text or "") in WORDS

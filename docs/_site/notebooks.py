@@ -78,7 +78,7 @@ def shown(output, path, name):
         return f'<div class="notebook-html">{"".join(data["text/html"])}</div>', {}
     if "text/plain" in data:
         return fenced("".join(data["text/plain"]), "text"), {}
-    raise PluginError(f"{path.name}: an output of type {output['output_type']} cannot be shown; run the notebook again.")
+    raise PluginError(f"{path.name}: it has an output ({output['output_type']}) that cannot be shown; run it again.")
 
 
 def fenced(text, language):

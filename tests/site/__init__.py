@@ -1,0 +1,1 @@
+"""The documentation site: what is built, and what a browser makes of it."""
