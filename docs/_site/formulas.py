@@ -74,14 +74,14 @@ def fault_of(tree):
 
 
 def space_words(parent):
-    """A thin space between log, exp and the like and the letters beside them, none before a bracket."""
+    """A thin space between log, exp and the like and what is beside them, but none before a bracket."""
     if parent.tag != f"{{{NAMESPACE}}}mrow":
         return
     for place in reversed(range(len(parent) - 1)):
         left, right = parent[place], parent[place + 1]
-        if any(side.tag.endswith(("}mo", "}mspace")) for side in (left, right)):
-            continue
-        if is_word(left) or is_word(right):
+        after = is_word(left) and not right.tag.endswith(("}mo", "}mspace"))
+        before = is_word(right) and (left.text in (")", "]") or not left.tag.endswith(("}mo", "}mspace")))
+        if after or before:
             parent.insert(place + 1, ElementTree.Element(f"{{{NAMESPACE}}}mspace", {"width": "0.167em"}))
 
 

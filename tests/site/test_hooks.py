@@ -64,9 +64,15 @@ def test_a_formula_without_sense_is_an_error_that_names_page_and_formula(formula
         formulas.mathml(formula, False, "concepts/model.md")
 
 
-def test_words_have_a_space_before_a_letter_and_none_before_a_bracket():
-    spaces = [formulas.mathml(f, False, "").count("<mspace") for f in (r"\log p", r"\exp(f)", r"t \log p", r"\log_2 p")]
-    assert spaces == [1, 0, 2, 1]
+@pytest.mark.parametrize(
+    ("formula", "spaces"),
+    [
+        *((r"\log p", 1), (r"\exp(f)", 0), (r"t \log p", 2), (r"\log_2 p", 1)),
+        *((r"p(x) \exp(f)", 1), (r"-\log p", 1), ("tp", 0)),
+    ],
+)
+def test_words_have_a_space_before_a_letter_and_none_before_a_bracket(formula, spaces):
+    assert formulas.mathml(formula, False, "page.md").count("<mspace") == spaces
 
 
 def notebook(tmp_path, *outputs):
