@@ -53,7 +53,7 @@ def test_the_sdist_has_library_programs_and_configs(distributions):
     with tarfile.open(distributions / f"{NAME}.tar.gz") as archive:
         files = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
-    assert configs | {"train.py", "evaluate.py", "LICENSE", "CHANGELOG.md", "README.md"} <= files
+    assert configs | {"train.py", "evaluate.py", "LICENSE", "CHANGELOG.md", "CITATION.cff", "README.md"} <= files
     assert not {name for name in files if name.startswith("tests")}
 
 
