@@ -45,10 +45,10 @@ PLACES = {
 
 
 class Row(NamedTuple):
-    """A name on the page, with places to fill, and when it is logged, or by which table it is had."""
+    """A name on the page, with places to fill, and the line above its table, which says when or where it is had."""
 
     name: str
-    logged: str
+    above: str
 
     def matches(self, name: str) -> bool:
         pattern = re.escape(self.name).replace(re.escape("..."), ".+")
@@ -58,17 +58,22 @@ class Row(NamedTuple):
 
 
 def tables() -> dict[str, list[Row]]:
-    """The rows of the tables whose first column is ``name``, by heading."""
+    """The rows of the tables of names, by heading."""
     found: dict[str, list[Row]] = {}
-    heading, within = "", False
+    heading = above = ""
+    prefix: str | None = None  # of all names in a table; None: outside of one
     for line in PAGE.read_text("utf-8").splitlines():
-        heading = line.removeprefix("## ") if line.startswith("## ") else heading
-        within = line.startswith("| name |") or (within and line.startswith("|"))
-        first, *_, last = re.split(r"(?<!\\)\|", line.strip("|")) if within else ("",) * 2
-        names, logged = re.findall("`([^`]+)`", first), [part.strip() for part in last.split(";")]
-        assert len(logged) in (1, len(names)) or not names, line
-        for i, name in enumerate(names):
-            found.setdefault(heading, []).append(Row(name, logged[i if len(logged) > 1 else 0]))
+        if line.startswith("## "):
+            heading = line.removeprefix("## ")
+        elif line.startswith("**"):
+            above = line.strip("*")
+        elif head := re.match(r"\| name(?: after `(.+)`)? \|", line):
+            prefix = head[1] or ""
+        elif not line.startswith("|"):
+            prefix = None
+        elif prefix is not None:
+            names = re.findall("`([^`]+)`", line.split("|")[1])
+            found.setdefault(heading, []).extend(Row(prefix + name, above) for name in names)
     return found
 
 
@@ -185,11 +190,17 @@ def test_it_is_logged_when_the_page_says(runs):
     """By the number of values in a table of three epochs of two steps."""
     rows = table(runs["digits"] / "metrics.csv")
     values = {name: sum(bool(row[name]) for row in rows) for name in rows[0]}
-    expected = {"step": EPOCHS * STEPS, "epoch": EPOCHS, "first epoch": 1, "validation": 1}
+    expected = {
+        "Each step": EPOCHS * STEPS,
+        "Each epoch": EPOCHS,
+        "Once, in the first epoch": 1,
+        "Each validation": 1,
+        **{row.above: 2 for row in OF_RUNS if "`" in row.above},  # of the callbacks, and of their fields
+    }
+    assert len(expected) == 4 + len(CALLBACKS) - 1 + 3  # LearningRateMonitor's is each epoch; two fields, one twice
     found = {row: {values[name] for name in values if row.matches(name)} for row in OF_RUNS}
-    found = {row: counts for row, counts in found.items() if counts}
-    assert {row.logged for row in found} >= {*expected, "`gradient_variance`", "`fidelity`", "`PriorStability`"}
-    assert {row: counts for row, counts in found.items() if counts != {expected.get(row.logged, 2)}} == {}
+    assert {row.above for row, counts in found.items() if counts} == {*expected}
+    assert {row: counts for row, counts in found.items() if counts and counts != {expected[row.above]}} == {}
 
 
 def test_evaluations_write_what_the_page_has_and_nothing_else(evaluated):
@@ -206,7 +217,8 @@ def test_studies_have_the_columns_of_the_page_before_those_of_runs_and_evaluatio
     measured = {"cost/flops", "cost/seconds", "cost/peak_memory", "train/loss", "val/loss", studied.NETWORK}
     for name, columns in zip(("results.csv", "final.csv"), map(set, collect(tmp_path)), strict=True):
         assert columns >= measured
-        compare([row for row in tables()[OF_STUDIES] if row.logged in ("both", f"`{name}`")], columns - measured)
+        rows = [row for row in tables()[OF_STUDIES] if row.above in ("In both tables", f"In `{name}`")]
+        compare(rows, columns - measured)
 
 
 def test_the_page_says_what_stands_for_what():
