@@ -55,6 +55,16 @@ def test_what_is_no_number_stays_apart_from_what_was_not_logged(tmp_path):
         assert list(csv.reader(file)) == [["step", "epoch", "a", "b", "c"], ["0", "", "nan", "-inf", ""]]
 
 
+def test_a_row_without_epoch_has_that_of_the_next_else_of_the_last(tmp_path):
+    """As LearningRateMonitor logs at the start of an epoch; a study takes rows without epoch for damage."""
+    logger = MetricsCSV(tmp_path)
+    for metrics, step in (({"lr": 1}, 0), ({"epoch": 0, "a": 1}, 1), ({"lr": 2}, 2), ({"epoch": 1, "a": 2}, 3)):
+        logger.log_metrics(metrics, step)
+    logger.save()
+    write(logger, [{"step": 4, "lr": 3}])
+    assert pd.read_csv(tmp_path / "metrics.csv")["epoch"].tolist() == [0, 0, 1, 1, 1]
+
+
 def test_rows_logged_between_two_saves_are_all_written(tmp_path):
     """finalize() writes what save() has not."""
     logger = MetricsCSV(tmp_path)

@@ -74,6 +74,7 @@ class MetricsCSV(Logger):
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []
+        self._epoch: float | None = None  # of the last row
         if resume_step is not None:
             self._drop_after(resume_step, measures_again)
 
@@ -103,6 +104,7 @@ class MetricsCSV(Logger):
         if not self._rows:
             return
         rows, self._rows = self._rows, []
+        self._complete(rows)
         new = sorted({key for row in rows for key in row} - set(self._columns) - {"step", "epoch"})
         if new or not self._columns:
             self._columns = ["step", "epoch", *sorted({*self._columns, *new} - {"step", "epoch"})]
@@ -110,6 +112,14 @@ class MetricsCSV(Logger):
             self._replace(old.reindex(columns=self._columns))
         csv.DictWriter(text := io.StringIO(), self._columns).writerows(rows)
         Appended(self.path).write(text.getvalue().encode())
+
+    def _complete(self, rows: list[dict[str, float]]) -> None:
+        """Gives rows without an epoch, as of LearningRateMonitor, that of the next row that has one, else of the last."""
+        epochs = [row.get("epoch") for row in rows]
+        for i, row in enumerate(rows):
+            epoch = next((e for e in epochs[i:] if e is not None), self._epoch)
+            if epoch is not None:
+                row["epoch"] = self._epoch = epoch
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
