@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.font_manager  # noqa: F401  (says on stderr that it makes its cache: here, and not in a notebook)
 import nbformat
 import pytest
 import yaml
@@ -46,7 +47,7 @@ def run(path: Path, folder: Path, parameters: dict[str, int] | None = None) -> N
     """The notebook executed in an empty folder, with the package beside this file and nobody's settings of Jupyter."""
     own = {name: str(folder / name.lower()) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {"PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(folder / "mpl")}
+    settings = {"PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
     notebook: NotebookNode = execute.executed(path, folder, parameters, env=os.environ | own | settings)
     return notebook
 

@@ -39,6 +39,7 @@ def executed(path: Path, folder: Path, parameters: Mapping[str, int] | None = No
         timeout=TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,  # what is printed in one go is one output, however fast the machine
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors only, none of its remarks on its connection
     ).execute(**kernel)
     for cell in cells:
