@@ -1,4 +1,4 @@
-"""The wheel and the sdist: built from the files of the repository, installed into a fresh environment, and used there."""
+"""The wheel and the sdist: built from the repository's files, installed into a fresh environment, and used there."""
 
 import os
 import shutil

@@ -114,7 +114,7 @@ class MetricsCSV(Logger):
         Appended(self.path).write(text.getvalue().encode())
 
     def _complete(self, rows: list[dict[str, float]]) -> None:
-        """Gives rows without an epoch, as of LearningRateMonitor, that of the next row that has one, else of the last."""
+        """Gives rows without an epoch, as of LearningRateMonitor, that of the next row with one, else of the last."""
         epochs = [row.get("epoch") for row in rows]
         for i, row in enumerate(rows):
             epoch = next((e for e in epochs[i:] if e is not None), self._epoch)
