@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import math
 import re
 import runpy
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonargparse import Namespace
 
 from tests import ROOT
@@ -21,6 +23,7 @@ from tests.pages import PAGES, PLACEHOLDER, Block, Command, blocks, commands
 from thermoebm.cli import overlays
 from thermoebm.cli.config import ConfigParser, short
 from thermoebm.cli.train import CLI
+from thermoebm.densities import GaussianPrior
 from thermoebm.study.planning.file import read
 
 #: Each once, at the first page that has it.
@@ -100,6 +103,9 @@ def started(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     else:
         path = ROOT / program
     assert path.is_file(), f"{command}: there is no such program"
+    if "parse_args(" not in path.read_text(encoding="utf-8") + _main_of(path):
+        assert not command.arguments, f"{command}: it takes no arguments"
+        return
     plain = argparse.ArgumentParser.parse_args
 
     def parse_args(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
@@ -110,6 +116,12 @@ def started(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(path), *command.arguments])
     with pytest.raises(Parsed):
         runpy.run_path(str(path), run_name="__main__")
+
+
+def _main_of(path: Path) -> str:
+    """The code of the program that a file of few lines starts."""
+    started = re.findall(r"from (thermoebm\.cli[\w.]*) import", path.read_text(encoding="utf-8"))
+    return "".join((ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in started)
 
 
 def mentioned(command: Command) -> bool:
@@ -181,3 +193,24 @@ def test_python_code_prints_what_the_page_says(block):
     with contextlib.redirect_stdout(printed):
         exec(compile(block.text, _title(block), "exec"), {"__name__": "page"})
     assert printed.getvalue().split() == block.output.split()
+
+
+def test_the_sampler_of_a_page_has_the_stationary_law_that_it_states(here):
+    """On N(0, 1) the variance is 1/(1 - s/2), for every memory: within four standard errors of 40,000 chains."""
+    underdamped = importlib.import_module("mysampler").Underdamped
+    noise = torch.Generator().manual_seed(0)
+    density = GaussianPrior(1.0)
+    for memory in (0.0, 0.5, 0.9):
+        kernel = underdamped(0.5, 100, memory)
+        z = torch.randn(40_000, 1, generator=noise)
+        state = kernel.init(density, z)
+        for _ in range(kernel.num_steps):
+            state, _ = kernel.step(density, state, torch.randn(z.shape, generator=noise))
+        truth = 1 / (1 - 0.5 / 2)
+        assert abs(state.z.square().mean() - truth) < 4 * truth * math.sqrt(2 / len(z))
+
+
+def test_the_tests_that_pages_in_folders_name_are_there():
+    named = [name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text(encoding="utf-8"))]
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
