@@ -50,9 +50,9 @@ class MySampler(ULA):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working directory with the networks of the README, of which Python knows nothing yet."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"```python\n(import torch\n.*?class MyGenerator.*?)```", page, re.DOTALL)
+    """A working directory with the networks of docs/how-to/own-network.md, of which Python knows nothing yet."""
+    page = (ROOT / "docs" / "how-to" / "own-network.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python\n(# mynets\.py\n.*?class MyGenerator.*?)```", page, re.DOTALL)
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "mynets.py").write_text(shown[1] + PARTS)
