@@ -163,9 +163,8 @@ def test_the_files_that_commands_read_are_there(here):
     assert missing == []
 
 
-def test_a_study_that_a_page_shows_can_be_planned(here):
-    (name,) = [name for name in STUDIES if not (ROOT / "configs" / "study" / name).exists()]
-    assert len(read(here / name, CLI).runs) == 12
+def test_the_study_of_the_page_on_claims_has_as_many_runs_as_it_says(here):
+    assert len(read(here / "power.yaml", CLI).runs) == 12
 
 
 def _title(block: Block) -> str:
