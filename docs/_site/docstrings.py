@@ -10,6 +10,8 @@ from html import escape
 
 import griffe
 
+#: What is set apart by a blank line and indented: shown as it stands.
+VERBATIM = re.compile(r"(?<=\n\n)(?: {4}.*\n?)+")
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`(~?)([\w.]+)`")
 
 
@@ -26,6 +28,7 @@ class Docstrings(griffe.Extension):
             # The fields of a named tuple are not arguments of an __init__ that could be read.
             if obj.is_class and any(str(base).endswith("NamedTuple") for base in obj.bases):
                 obj.docstring.value = obj.docstring.value.replace("\nArgs:\n", "\nAttributes:\n")
+            obj.docstring.value = VERBATIM.sub(lambda lines: lines[0].replace("``", ""), obj.docstring.value)
             obj.docstring.value = ROLE.sub(lambda role: link(role[2], bool(role[1]), obj), obj.docstring.value)
 
 

@@ -41,7 +41,7 @@ def mathml(escaped, display, where):
     for sign in tree.iter():
         if sign.text == ";":  # taken for a letter
             sign.tag = f"{{{NAMESPACE}}}mo"
-        elif sign.text == "|":  # no relation here, but what a density is conditioned on
+        elif sign.text in ("|", "∣"):  # also \mid: no relation here, but what a density is conditioned on
             sign.attrib |= {"lspace": "0.08em", "rspace": "0.08em"}
     tree.set("title", formula)
     ElementTree.register_namespace("", NAMESPACE)

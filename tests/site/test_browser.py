@@ -114,7 +114,8 @@ def test_a_reader_can_choose_the_theme(open_page):
 def test_the_search_finds_a_page_and_a_name(open_page):
     page = open_page("index.html")
     for words, found in (("acceptance Metropolis", r"samplers\.html"), ("ReplicaExchange", r"samplers\.html")):
-        page.locator("input.md-search__input").fill(words)
+        page.locator("input.md-search__input").clear()
+        page.locator("input.md-search__input").press_sequentially(words)
         page.locator(".md-search-result__item a").first.wait_for()
         links = page.locator(".md-search-result__item a").evaluate_all("links => links.map(link => link.href)")
         assert any(re.search(found, link) for link in links), (words, links)

@@ -34,6 +34,7 @@ def text(mathml):
         (r"p_\alpha(z) \propto \exp(f_\alpha(z))", "pα(z)∝exp(fα(z))"),
         (r"\int_0^1 \mathbb{E}_t[\log p_\beta(x|z)] \, dt", "∫01𝔼t[logpβ(x|z)]dt"),
         (r"\left( \frac{i}{N_t} \right)^p", "(iNt)p"),
+        (r"p_t(z \mid x)", "pt(z∣x)"),
         (r"\sum_{i=1}^{N} \Delta_i \lVert z \rVert^2 \leq \{ 1 \}", "∑i=1NΔi‖z‖2≤{1}"),
     ],
 )
@@ -43,6 +44,13 @@ def test_formulas_keep_their_signs(formula, shown):
     assert result.startswith("<math ")
     assert 'display="inline"' in result
     assert 'display="block"' in formulas.mathml(formula, True, "page.md")
+
+
+@pytest.mark.parametrize("bar", ["|", r"\mid "])
+def test_the_bar_of_a_condition_stands_close(bar):
+    result = ElementTree.fromstring(formulas.mathml(f"p(x{bar}z)", False, "page.md"))
+    (sign,) = (element for element in result.iter() if element.text in ("|", "∣"))
+    assert (sign.get("lspace"), sign.get("rspace")) == ("0.08em", "0.08em")
 
 
 @pytest.mark.parametrize(
