@@ -28,8 +28,13 @@ class Docstrings(griffe.Extension):
             # The fields of a named tuple are not arguments of an __init__ that could be read.
             if obj.is_class and any(str(base).endswith("NamedTuple") for base in obj.bases):
                 obj.docstring.value = obj.docstring.value.replace("\nArgs:\n", "\nAttributes:\n")
-            obj.docstring.value = VERBATIM.sub(lambda lines: lines[0].replace("``", ""), obj.docstring.value)
-            obj.docstring.value = ROLE.sub(lambda role: link(role[2], bool(role[1]), obj), obj.docstring.value)
+            value = VERBATIM.sub(lambda lines: plain(lines[0]), obj.docstring.value)
+            obj.docstring.value = ROLE.sub(lambda role: link(role[2], bool(role[1]), obj), value)
+
+
+def plain(lines):
+    """Lines that are shown as they stand: names without markup."""
+    return ROLE.sub(lambda role: displayed(role[2], bool(role[1])), lines.replace("``", ""))
 
 
 def handed_out(package):
@@ -47,5 +52,9 @@ def link(name, short, obj):
         path = obj.resolve(name)
     except griffe.NameResolutionError:
         path = name
-    shown = name.rpartition(".")[2] if short or name.startswith("thermoebm.") else name
-    return f'<autoref optional identifier="{escape(path)}"><code>{escape(shown)}</code></autoref>'
+    return f'<autoref optional identifier="{escape(path)}"><code>{escape(displayed(name, short))}</code></autoref>'
+
+
+def displayed(name, short):
+    """What a reader sees of a name: without the packages that it is in."""
+    return name.rpartition(".")[2] if short or name.startswith("thermoebm.") else name

@@ -179,6 +179,11 @@ def test_docstrings_have_no_markup_left(pages):
     assert left == {}
 
 
+def test_names_in_docstrings_are_links_where_the_site_has_them(pages):
+    links = pages["reference/api/objectives.html"].links
+    assert "schedules.html#thermoebm.schedules.Adaptive" in links
+
+
 def test_a_bad_page_stops_the_build(tmp_path):
     docs = tmp_path / "docs"
     docs.mkdir()
