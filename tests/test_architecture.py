@@ -138,4 +138,4 @@ def test_editors_are_told_of_the_names_that_thermoebm_hands_out():
 def test_tests_stand_in_the_folders_of_the_package():
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(folders) > 15
-    assert {str(folder) for folder in folders if not (PACKAGE / folder).is_dir()} == set()
+    assert {str(folder) for folder in folders if not (PACKAGE / folder).is_dir()} == {"site"}  # which is of docs/
