@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import reference, reference_worker
+from benchmarks.measure import Effort, Timing
 from benchmarks.reference_steps import Counts, Ours, Plain, Sizes, build
 from thermoebm.schedules import PowerLaw
 
@@ -20,13 +21,21 @@ TOY = Sizes(features=1, steps=2, batch=3)
 
 CLONE = {
     "hyperparams.ini": "[PIPELINE]\nNUM_EPOCHS = 50\n[EBM]\nEBM_LEAK = 0.1\n[GEN]\n[MCMC]\nKILL_GRADIENT = 0\n[TEMP]\n",
-    "jax.py": """
+    "jax/numpy.py": "stack = list\n",
+    "jax/__init__.py": """
 from types import SimpleNamespace
 __version__ = "toy"
 random = SimpleNamespace(PRNGKey=lambda seed: seed)
 jit = lambda function: lambda *arguments: function(*arguments)
 block_until_ready = device_put = lambda value: value
 devices = lambda: [SimpleNamespace(platform="cpu")]
+def scanned(step, state, xs):
+    losses = []
+    for x in xs:
+        state, loss = step(state, x)
+        losses.append(loss)
+    return state, losses
+lax = SimpleNamespace(scan=scanned)
 def make_jaxpr(function):
     def scan(length, *inner):
         body = SimpleNamespace(eqns=[*inner])
@@ -131,6 +140,7 @@ def test_that_code_is_given_our_sizes_and_keeps_its_state(clone):
     with reference.Reference(clone, sys.executable, "TI", model, 3) as program:
         assert program.ask("facts")["jax"] == "toy"
         assert [program.step() for _ in range(3)] == [101, 102, 103]  # 100 features + number of the step
+        assert [program.loop(), program.step()] == [105, 106]  # which makes two
         settings = configparser.ConfigParser()
         settings.read(program.log.with_name("hyperparams.ini"))
         assert Counts(**program.ask("counts")) == Counts(2, 60, 9)
@@ -163,7 +173,7 @@ def test_the_table_is_of_one_run_in_turns(clone, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("thermoebm.runtime.cost.compiles", lambda *_: False)  # which takes seconds
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     arguments = ["--code", str(clone), "--only", "maximum likelihood", "--features", "1", "--steps", "2"]
-    arguments += ["--batch", "3", "--threads", "1", "--seconds", "0", "--json", str(tmp_path / "found.json")]
+    arguments += ["--batch", "3", "--loop", "--threads", "1", "--seconds", "0", "--json", str(tmp_path / "found.json")]
     reference.main(arguments)
     assert "| the report's code |" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
@@ -171,10 +181,28 @@ def test_the_table_is_of_one_run_in_turns(clone, tmp_path, capsys, monkeypatch):
     (group,) = found["groups"]
     assert group["facts"]["rounds"] == 3
     rows = {row["program"]: row for row in group["rows"]}
-    assert list(rows) == ["ours", "plain loop", "the report's code"]
+    assert list(rows) == ["ours", "plain loop", "the report's code", "the report's code, steps in a loop"]
     assert {row["generator_passes"] for row in rows.values()} == {9}
     assert rows["ours"]["times as long as ours"]["high"] == 1
     assert rows["the report's code"]["times as long as ours"]["high"] < 1  # it only adds
     assert rows["plain loop"]["ms"]["median"] > rows["the report's code"]["ms"]["median"]
     if cores is not None:
         assert os.sched_getaffinity(0) == cores
+
+
+def test_ratios_are_to_ours_by_step_and_by_image(clone, monkeypatch):
+    """Times by hand; the report's code makes nine images where ours is said to make three."""
+    seconds = {"ours": [1.0, 4.0], "plain loop": [2.0, 4.0], "the report's code": [4.0, 4.0]}
+    seconds[reference.LOOPED] = [6.0, 8.0]  # two steps each
+    monkeypatch.setattr(
+        reference, "interleave", lambda works, *_: {name: Timing(9.0, list(seconds[name]), 0.0) for name in works}
+    )
+    monkeypatch.setattr(Ours, "counts", lambda ours: Counts(2, 60, 3))
+    group = reference.measure("maximum likelihood", TOY, clone, sys.executable, Effort(), loop=True)
+    rows = {row["program"]: row for row in group.rows}
+    assert rows["plain loop"]["times as long as ours"] == pytest.approx((1.5, 1.25, 1.75))  # of 2 and 1
+    assert rows["plain loop"]["for each generator pass"].median == pytest.approx(1.5)
+    assert rows["the report's code"]["times as long as ours"].median == pytest.approx(2.5)  # of 4 and 1
+    assert rows["the report's code"]["for each generator pass"].median == pytest.approx(2.5 * 3 / 9)
+    assert rows[reference.LOOPED]["ms"].median == pytest.approx(3500)
+    assert rows[reference.LOOPED]["times as long as ours"].median == pytest.approx(2)  # of 3 and 1
