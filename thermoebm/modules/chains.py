@@ -106,9 +106,8 @@ class Chains:
             end, _ = run(self.prior_sampler, self.prior, z, noise, block=block, differentiable=differentiable)
             return self._ends(self.prior_sampler, z, end, len(noise))
 
-        one_thread = z.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
         # Energies never run under autocast, but compiled steps would be compiled again for it.
-        with without_autocast(z), threads(1) if one_thread else contextlib.nullcontext():
+        with without_autocast(z), _suitable_threads(flops, z):
             end, rates = self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
         self._note("prior", [rates])
         return end
@@ -117,7 +116,8 @@ class Chains:
         self, x: Tensor, temperatures: Tensor, z: Tensor, noise: Tensor, *, differentiable: bool = False
     ) -> Tensor:
         """Final states (T, B, d) of chains on p_t, for x (B, C, H, W), t (T,), starts (T, B, d), noise (K, T, B, d)."""
-        block = self._block(len(x) * self.generator_flops, len(x), noise)
+        flops = len(x) * self.generator_flops
+        block = self._block(flops, len(x), noise)
 
         def chain(x: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Ends:
             likelihood = self.likelihood if differentiable or z.is_meta else rounded(self.likelihood, z.device.type)
@@ -133,7 +133,8 @@ class Chains:
             parts = zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True)
             chunks = ((x, t, start.contiguous(), steps.contiguous()) for t, start, steps in parts)
             try:
-                ends = [self._run(chain, arguments, reads, differentiable) for arguments in chunks]
+                with _suitable_threads(flops, z):
+                    ends = [self._run(chain, arguments, reads, differentiable) for arguments in chunks]
                 self._note("posterior", [end.rates for end in ends])
                 return torch.cat([end.z for end in ends])
             except torch.OutOfMemoryError:
@@ -217,3 +218,8 @@ class Chains:
 
 def _largest_divisor(number: int, most: int) -> int:
     return next((divisor for divisor in range(min(number, most), 1, -1) if number % divisor == 0), 1)
+
+
+def _suitable_threads(flops: int, z: Tensor) -> contextlib.AbstractContextManager[None]:
+    """For chains whose step is so many operations of a network: a training in Python has as many as torch takes."""
+    return threads(cost.choose_threads(flops)) if z.device.type == "cpu" else contextlib.nullcontext()
