@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.browser import browser  # noqa: F401  (a fixture of several folders)
 from thermoebm.modules import LatentEBM
 from thermoebm.networks import ConvGenerator, EnergyMLP
 from thermoebm.samplers import ULA

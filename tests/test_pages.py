@@ -10,16 +10,15 @@ import math
 import re
 import runpy
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from jsonargparse import Namespace
 
 from tests import ROOT
 from tests.pages import PAGES, PLACEHOLDER, Block, Command, blocks, commands
+from tests.program import Parsed, Program, parsers
 from thermoebm.cli import overlays
 from thermoebm.cli.config import ConfigParser, short
 from thermoebm.cli.train import CLI
@@ -39,29 +38,9 @@ STUDIES = {
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-class Parsed(Exception):
-    """Raised in place of what a program does after it has parsed its arguments."""
-
-
-class Program(CLI):
-    """train.py's parsers, and nothing that comes after them."""
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
-
-    def instantiate_classes(self) -> None:
-        """Does nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Does nothing."""
-
-
 @pytest.fixture(scope="module")
 def program():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        patch.setattr(warnings, "formatwarning", warnings.formatwarning)
-        return Program([])
+    return parsers()
 
 
 @pytest.fixture

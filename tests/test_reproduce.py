@@ -8,17 +8,15 @@ import runpy
 import shlex
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from jsonargparse import Namespace
 
 from tests import ROOT
+from tests.program import Parsed, parsers
 from thermoebm.cli import overlays
 from thermoebm.cli.config import ConfigParser, short
-from thermoebm.cli.train import CLI
 
 DOCS = ROOT / "docs"
 INDEX = DOCS / "reproduce" / "README.md"
@@ -111,23 +109,6 @@ def test_rows_name_what_there_is():
     assert {f"bash {path.relative_to(ROOT)}" for path in SCRIPTS} <= {re.sub(r"^\w+=\d ", "", code) for code in named}
 
 
-class Program(CLI):
-    """The parsers of train.py, and nothing that comes after them."""
-
-    def parse_arguments(self, parser, args):
-        self.config = Namespace(subcommand="fit", fit=Namespace(seed_everything=False))
-
-    def instantiate_classes(self):
-        """Does nothing."""
-
-    def _run_subcommand(self, subcommand):
-        """Does nothing."""
-
-
-class Parsed(Exception):
-    """Raised in place of what a program does once it has parsed its arguments."""
-
-
 def commands(script: Path, folder: Path, **variables: str) -> list[list[str]]:
     """The arguments of each call of Python in a script, which is run with a stand-in for it."""
     stand_in = folder / "python"
@@ -141,10 +122,7 @@ def commands(script: Path, folder: Path, **variables: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def program():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        patch.setattr(warnings, "formatwarning", warnings.formatwarning)
-        return Program([])
+    return parsers()
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "WIDE"], ids=lambda script: getattr(script, "stem", script))

@@ -4,7 +4,6 @@ import fcntl
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.browser import opened
 from tests.site.html import Page
 
 
@@ -66,41 +66,8 @@ def address(site) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """The system's chromium; without it, or playwright, the tests that need it are skipped."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no chromium is installed (apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    with sync_api.sync_playwright() as driver:
-        arguments = ["--no-sandbox"] if sys.platform == "linux" else []  # the sandbox refuses to run as root
-        try:
-            browser = driver.chromium.launch(executable_path=chromium, args=arguments)
-        except sync_api.Error as error:
-            pytest.skip(f"{chromium} does not start ({error.message.splitlines()[0]})")
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_page(browser, address):
-    """Opens a page of the site; what it says on the console, raises or asks another host for fails the test."""
-    contexts, complaints = [], []
-
-    def open_(path, width=1400, height=900, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or complaints.append(r.url))
-        page.on("response", lambda r: r.ok or r.status == 304 or complaints.append(f"{r.status} {r.url}"))
-        page.goto(f"{address}/{path}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    """Opens a page of the site by its path."""
+    with opened(browser, (address, "data:", "blob:"), 1400, 900) as open_:
+        yield lambda path, **options: open_(f"{address}/{path}", **options)

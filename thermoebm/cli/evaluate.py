@@ -28,10 +28,9 @@ from thermoebm.modules import DivergenceTriangle
 from thermoebm.runs.finding import Which, find_checkpoints, without_best
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
-from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.cost import suitable_threads
 from thermoebm.runtime.files import replacing, write_text
 from thermoebm.runtime.terminal import fail, quieten, say
-from thermoebm.runtime.threads import threads
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +147,7 @@ def _evaluate(path: Path, folder: Path, settings: Settings) -> Iterator[dict[str
     chosen = evaluation.choice(path)
     reference = evaluation.reference(data, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with threads(choose_threads(100 * model.image_flops()) if settings.device == "cpu" else torch.get_num_threads()):
+    with suitable_threads(100 * model.image_flops(), model.device):
         fake = evaluation.samples(model, settings)
         save_image(image_grid(fake[:100].cpu(), 10), folder / "samples.png")
         save_image(evaluation.reconstructions(model, data, settings), folder / "reconstructions.png")

@@ -21,10 +21,9 @@ from thermoebm.modules.annealed import BATCH, dequantised, mean_and_error
 from thermoebm.runs.finding import Which, find_checkpoint
 from thermoebm.runtime import class_paths
 from thermoebm.runtime.allocator import keep_freed_memory
-from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.cost import suitable_threads
 from thermoebm.runtime.files import replacing, write_text
 from thermoebm.runtime.terminal import fail, quieten, say
-from thermoebm.runtime.threads import threads
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -120,7 +119,7 @@ def _measure(path: Path, output: Path, settings: Settings, annealing: Annealing,
     if not isinstance(model, LatentEBM):
         raise ValueError(f"{path} is a {type(model).__name__}; its evidence is measured by evaluate.py.")
     flops = BATCH * model.image_flops()
-    with threads(choose_threads(flops) if settings.device == "cpu" else torch.get_num_threads()):
+    with suitable_threads(flops, model.device):
         levels = data.held_out_images[: settings.evidence_images]
         batches = list(dequantised(levels, model.device, settings.stream))
         x = torch.cat(batches)

@@ -14,9 +14,8 @@ from thermoebm.modules.image_model import ImageModel
 from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.modules.routes import Route, route_of
 from thermoebm.modules.starts import FIRST_STEP, Starts, Stream, work_of_starts
-from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.cost import suitable_threads
 from thermoebm.runtime.progress import Bar, bar
-from thermoebm.runtime.threads import threads
 from thermoebm.samplers import MALA, Pilot, run_pilot
 from thermoebm.schedules import power_law
 
@@ -148,7 +147,7 @@ def annealed_evidence(
     batches = images.split(BATCH)
     first = work_of_starts(settings.prior_steps) if isinstance(model, LatentEBM) else 0
     work = len(_PILOT) + first + len(batches) * sum(trials)
-    with bar(work, title, "step") as progress, threads(choose_threads(BATCH * model.image_flops())):
+    with bar(work, title, "step") as progress, suitable_threads(BATCH * model.image_flops(), images.device):
         route = route_of(model, settings.particles, settings.prior_steps, stream, progress)
         found = _pilot(route, batches[0], settings, stream, progress)
         evidence = Evidence(route.starts, found, [], settings)

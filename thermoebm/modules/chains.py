@@ -1,6 +1,5 @@
 """Execution of a model's chains, as fast as the device allows; the results agree up to rounding."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +17,6 @@ from thermoebm.densities import (
 from thermoebm.modules.rounded import rounded
 from thermoebm.networks import Energy, Generator
 from thermoebm.runtime import cost
-from thermoebm.runtime.threads import threads
 from thermoebm.samplers import Kernel, Recorder, run
 
 # Most steps in one compiled function on a CPU. Functions of five steps compile for half as long again, and a whole run
@@ -107,7 +105,7 @@ class Chains:
             return self._ends(self.prior_sampler, z, end, len(noise))
 
         # Energies never run under autocast, but compiled steps would be compiled again for it.
-        with without_autocast(z), _suitable_threads(flops, z):
+        with without_autocast(z), cost.suitable_threads(flops, z.device):
             end, rates = self._run(chain, (z, noise), (self.prior, self.prior_sampler, block), differentiable)
         self._note("prior", [rates])
         return end
@@ -133,7 +131,7 @@ class Chains:
             parts = zip(temperatures.split(chunk), z.split(chunk), noise.split(chunk, 1), strict=True)
             chunks = ((x, t, start.contiguous(), steps.contiguous()) for t, start, steps in parts)
             try:
-                with _suitable_threads(flops, z):
+                with cost.suitable_threads(flops, z.device):
                     ends = [self._run(chain, arguments, reads, differentiable) for arguments in chunks]
                 self._note("posterior", [end.rates for end in ends])
                 return torch.cat([end.z for end in ends])
@@ -218,8 +216,3 @@ class Chains:
 
 def _largest_divisor(number: int, most: int) -> int:
     return next((divisor for divisor in range(min(number, most), 1, -1) if number % divisor == 0), 1)
-
-
-def _suitable_threads(flops: int, z: Tensor) -> contextlib.AbstractContextManager[None]:
-    """For chains whose step is so many operations of a network: a training in Python has as many as torch takes."""
-    return threads(cost.choose_threads(flops)) if z.device.type == "cpu" else contextlib.nullcontext()

@@ -1,6 +1,5 @@
 """Are the chains any good? Short chains, as training runs them, against long corrected ones of the same model."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +11,8 @@ from torch import Tensor
 from thermoebm.densities import Density, PowerPosterior, Tempered, TemperedPrior, without_autocast
 from thermoebm.modules.latent_ebm import LatentEBM
 from thermoebm.modules.rounded import rounded
-from thermoebm.runtime import cost
+from thermoebm.runtime.cost import suitable_threads
 from thermoebm.runtime.progress import Bar, bar
-from thermoebm.runtime.threads import threads
 from thermoebm.samplers import MALA, Kernel, run_pilot
 from thermoebm.samplers.diagnostics import effective_sample_size, pooled_autocorrelation, split_rhat
 
@@ -165,11 +163,9 @@ def diagnose(
         )
     pairs = x.repeat(chains, 1, 1, 1)  # chain by chain: (R B, C, H, W)
     flops = len(pairs) * model.chains.generator_flops
-    small = x.device.type == "cpu" and flops < cost.SMALL_BATCH_FLOPS
     kernels = model.prior_sampler, model.posterior_sampler
     total = sum(kernel.num_steps + long_steps for kernel in kernels)
-    limited = threads(1) if small else contextlib.nullcontext()
-    with torch.no_grad(), limited, bar(total, title, "step") as progress:
+    with torch.no_grad(), suitable_threads(flops, x.device), bar(total, title, "step") as progress:
         posterior = _Work(stream(0), stream(1), long_steps, progress)
         prior = _Work(stream(2), stream(3), long_steps, progress)
         return {"posterior": _posterior(model, pairs, len(x), posterior), "prior": _prior(model, len(pairs), prior)}

@@ -18,6 +18,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from thermoebm.runtime.threads import threads
+
 # Below this many floating-point operations for one pass of a batch through a network, overhead dominates on a CPU:
 # waking a second thread takes longer than its share of the work (a hundred times longer where processes share the
 # cores), and steps compiled in blocks save calls. Above it convolutions dominate, which the compiler leaves unchanged.
@@ -171,6 +173,11 @@ def forward_flops(network: nn.Module) -> int:
 def choose_threads(flops: int) -> int:
     """One thread if a batch of so many operations is too small to be split, otherwise as many as torch uses now."""
     return 1 if flops < SMALL_BATCH_FLOPS else torch.get_num_threads()
+
+
+def suitable_threads(flops: int, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Within it, on a CPU, as many threads as suit a batch of so many operations; on other devices nothing changes."""
+    return threads(choose_threads(flops)) if device.type == "cpu" else contextlib.nullcontext()
 
 
 def choose_precision(accelerator: str) -> str:

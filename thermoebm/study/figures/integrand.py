@@ -15,9 +15,8 @@ from thermoebm import evidence
 from thermoebm.data.batches import Images
 from thermoebm.modules import LatentEBM
 from thermoebm.runs import checkpoints
-from thermoebm.runtime.cost import choose_threads
+from thermoebm.runtime.cost import suitable_threads
 from thermoebm.runtime.files import replacing
-from thermoebm.runtime.threads import threads
 from thermoebm.schedules import PowerLaw, power_law
 from thermoebm.study.figures import schedules, style
 from thermoebm.study.figures.tables import Study, Undrawable
@@ -101,7 +100,7 @@ def _measure(checkpoint: Path, kept: Path) -> pd.DataFrame:
     data.setup()
     held_out = data.held_out_images[:IMAGES]
     images = Images(held_out).__getitems__(list(range(len(held_out))))
-    with threads(choose_threads(len(images) * model.image_flops())):
+    with suitable_threads(len(images) * model.image_flops(), model.device):
         _, ell = model.ladder(images, FINE, model.stream("integrand"))
     table = pd.DataFrame({"temperature": FINE.temperatures().numpy(), "log_likelihood": ell.double().mean(-1).numpy()})
     kept.parent.mkdir(parents=True, exist_ok=True)
